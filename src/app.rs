@@ -16,7 +16,7 @@ use crate::audit::{Audit, AuditError};
 use crate::cache::{self, Cache};
 use crate::config::Config;
 use crate::fleet::{ConnectError, FleetCheck};
-use crate::gateway::{DenyFile, Gateway, Panics, Snapshot};
+use crate::gateway::{DenyFile, Gateway, LastHour, Panics, Snapshot};
 use crate::identity::{self, IssuerCheck};
 use crate::insight::KnownLists;
 use crate::memory::{Memory, Stage};
@@ -228,6 +228,7 @@ impl App {
             fleet: parts.fleet,
             upstream: parts.upstream,
             snapshot,
+            last_hour: LastHour::default(),
             known_lists: KnownLists::new(&config.insight, metrics.insight),
             audit,
             metrics: metrics.lookups.clone(),
@@ -358,6 +359,7 @@ fn spawn_background(
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sweeper.clock.sleep(SWEEP_PERIOD) => {
+                    sweeper.last_hour.note(sweeper.call_counts());
                     let (cache, now) = (sweeper.cache.clone(), sweeper.clock.now());
                     // It looks at every entry. A panic in it has been logged.
                     let _ = spawn_blocking(move || cache.sweep(now)).await;

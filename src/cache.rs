@@ -350,6 +350,12 @@ impl Cache {
         metrics.bytes.set(gauge(size.bytes));
     }
 
+    /// How many lists and absences there are, and how many bytes they take. It may have to wait for a purge.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let size = self.0.store.size();
+        (size.lists + size.absences, size.bytes)
+    }
+
     /// Takes new settings, which hold for what is fetched from now on; `stale_if_error` and
     /// `min_refresh_interval` hold at once. Another `max_size` needs a restart.
     pub(crate) fn replace_config(&self, config: Config) {

@@ -14,6 +14,7 @@ mod fetch;
 mod fleet_fetch;
 mod fleet_purge;
 mod inventory;
+mod last_hour;
 mod outage;
 mod panics;
 mod refusal;
@@ -53,6 +54,7 @@ pub(crate) use admission::OVERLOAD_PAUSE;
 pub(crate) use awaiting_record::AwaitingRecord;
 pub(crate) use deny_file::DenyFile;
 pub(crate) use expirations::{ExpirationsRequest, FoundExpirations};
+pub(crate) use last_hour::{CallCounts, LastHour};
 pub(crate) use panics::Panics;
 pub(crate) use refusal::{Refusal, Repeats};
 pub(crate) use restore::PurgeError;
@@ -73,6 +75,8 @@ pub(crate) struct Gateway {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     /// What the last fetches have found.
     pub(crate) known_lists: KnownLists,
+    /// What was asked for, and made of it, lately.
+    pub(crate) last_hour: LastHour,
     pub(crate) audit: Audit,
     pub(crate) metrics: LookupMetrics,
     /// What has gone wrong inside.
@@ -326,6 +330,14 @@ impl Gateway {
         let took = now.elapsed.saturating_sub(arrived.elapsed);
         self.metrics.lookup(outcome, CacheUse::None, took);
         recorded.map(|()| rendered.reply)
+    }
+
+    /// What lookups would have cost their callers, and what has been made for them, since the start.
+    pub(crate) fn call_counts(&self) -> CallCounts {
+        CallCounts {
+            would_have_cost: self.metrics.would_have_cost(),
+            made: self.upstream.certificate_calls(),
+        }
     }
 
     /// Brings the gauges of the policy up to date; for a scrape.

@@ -16,4 +16,4 @@ pub use config::Config;
 pub(crate) use changes::Changes;
 pub(crate) use expirations::{Ending, Expirations, ExpirationsQuery, Which, WithinDays};
 pub(crate) use inventory::{Inventory, InventoryState};
-pub(crate) use known_lists::KnownLists;
+pub(crate) use known_lists::{EndingCounts, KnownLists};

@@ -100,6 +100,8 @@ pub enum AdminAction {
     Restored,
     /// Read the audit trail.
     Search,
+    /// Looked at the status page, with names.
+    Status,
     /// Asked who has asked how often.
     Usage,
 }
@@ -175,6 +177,7 @@ impl AdminAction {
             Self::Reload => "reload",
             Self::Restored => "restored",
             Self::Search => "search",
+            Self::Status => "status",
             Self::Usage => "usage",
         }
     }

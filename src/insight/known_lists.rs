@@ -69,6 +69,8 @@ pub(crate) struct EndingCounts {
     pub(crate) within: [u64; DAYS.len()],
     /// Those whose newest has ended.
     pub(crate) ended: u64,
+    /// Those whose newest ends in each of the next weeks.
+    pub(crate) by_week: [u64; WEEKS],
     /// When the first of the users' newest certificates ends.
     pub(crate) next_end: Option<Timestamp>,
     /// The oldest answer of Atlas's that this is from.
@@ -297,11 +299,25 @@ impl KnownList {
 }
 
 impl EndingCounts {
+    /// Users whose newest certificate ends within four weeks and has not ended.
+    pub(crate) fn within_four_weeks(&self) -> u64 {
+        let at = DAYS.iter().position(|days| *days == 28);
+        let within = at.and_then(|at| self.within.get(at)).copied();
+        within.unwrap_or(0).saturating_sub(self.ended)
+    }
+
     fn add(&mut self, list: &KnownList, now: Timestamp) {
         let Some(newest) = list.newest() else { return };
         self.users += 1;
         if newest.not_after <= now {
             self.ended += 1;
+        }
+        let weeks = newest.not_after.since(now).as_secs() / (7 * DAY.as_secs());
+        let week = usize::try_from(weeks)
+            .ok()
+            .filter(|_| newest.not_after > now);
+        if let Some(users) = week.and_then(|week| self.by_week.get_mut(week)) {
+            *users += 1;
         }
         for (counted, days) in self.within.iter_mut().zip(DAYS) {
             *counted += u64::from(newest.not_after <= now.plus(DAY * days));
@@ -319,4 +335,6 @@ const OVERHEAD: usize = 520;
 const KEPT_AFTER_END: Duration = Duration::from_hours(30 * 24);
 /// Each takes a processor for milliseconds.
 const ASKERS: usize = 2;
+/// A quarter of a year, Atlas's usual life of a certificate.
+const WEEKS: usize = 13;
 const DAY: Duration = Duration::from_hours(24);

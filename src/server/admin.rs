@@ -26,6 +26,7 @@ mod lookups;
 mod operation;
 mod purge;
 mod readiness;
+mod status;
 mod usage;
 
 pub(crate) use readiness::{Readiness, ReadinessReport};
@@ -153,6 +154,7 @@ impl Admin {
             (&Method::GET, "/cache/explain") => self.explain(operation).await,
             (&Method::GET, "/access/explain") => self.explain_access(operation).await,
             (&Method::GET, "/audit/lookups") => self.lookups(operation).await,
+            (&Method::GET | &Method::HEAD, "/") => self.page_with_names(operation).await,
             (&Method::GET, "/budgets") => self.budgets(operation).await,
             (&Method::GET, "/usage") => self.usage(operation).await,
             (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
@@ -276,6 +278,11 @@ impl Admin {
                 response::json(StatusCode::OK, &"ok", None)
             }
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
+            (&Method::GET | &Method::HEAD, "/")
+                if matches!(credentials, Ok(BearerCredentials::None)) =>
+            {
+                self.page().await
+            }
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
             (_, "/healthz" | "/readyz" | "/metrics") => refused(AdminRefusal::Method("GET, HEAD")),
             _ => {
@@ -300,6 +307,7 @@ struct AdminRequest {
 
 fn action_of(path: &str) -> Option<AdminAction> {
     match path {
+        "/" => Some(AdminAction::Status),
         "/access/explain" => Some(AdminAction::ExplainAccess),
         "/audit/lookups" => Some(AdminAction::Search),
         "/budgets" => Some(AdminAction::Budgets),

@@ -21,6 +21,11 @@ pub(crate) struct ProjectBudget {
 }
 
 impl Upstream {
+    /// Calls for certificates, since the start.
+    pub(crate) fn certificate_calls(&self) -> u64 {
+        self.0.env.metrics.certificate_calls()
+    }
+
     /// The projects that Atlas was asked about within five minutes, the first to be down at its reserve first.
     pub(crate) fn budgets(&self) -> Vec<ProjectBudget> {
         let now = self.0.env.clock.elapsed();

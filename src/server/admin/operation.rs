@@ -35,7 +35,10 @@ impl Admin {
     ) -> Result<Response<ResponseBody>, AdminRefusal> {
         let policy = self.gateway.policy.load_full();
         match policy.may_administer(&operation.caller, reach) {
-            Ok(administrator) => self.finish(operation, reach, &administrator, work).await,
+            Ok(administrator) => {
+                let done = self.finish(operation, reach, &administrator, work).await;
+                Ok(json(operation, &done?))
+            }
             Err(denied) => Err(self.deny(operation, reach, &denied).await),
         }
     }
@@ -46,6 +49,16 @@ impl Admin {
         operation: &Operation<'_>,
         work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
     ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let done = self.record_in_part(operation, work).await;
+        Ok(json(operation, &done?))
+    }
+
+    /// The same, for an answer that is no JSON.
+    pub(super) async fn record_in_part<T>(
+        &self,
+        operation: &Operation<'_>,
+        work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
+    ) -> Result<T, AdminRefusal> {
         let (policy, reach) = (self.gateway.policy.load_full(), Reach::Everything);
         match policy.administrates(&operation.caller) {
             Ok(administrator) => self.finish(operation, reach, &administrator, work).await,
@@ -53,13 +66,13 @@ impl Admin {
         }
     }
 
-    async fn finish<T: Serialize>(
+    async fn finish<T>(
         &self,
         operation: &Operation<'_>,
         reach: Reach<'_>,
         administrator: &Administrator,
         work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
-    ) -> Result<Response<ResponseBody>, AdminRefusal> {
+    ) -> Result<T, AdminRefusal> {
         let done = match work.await {
             // It is on record as rejected, once.
             Err(refusal) if refusal.is_of_what_was_sent() => return Err(refusal),
@@ -87,8 +100,7 @@ impl Admin {
             ..self.record_of(operation, reach)
         };
         self.write_down(&record).await?;
-        let request_id = Some(operation.request.request_id);
-        Ok(response::json(StatusCode::OK, &done?.value, request_id))
+        Ok(done?.value)
     }
 
     /// A denial is on record before it is answered.
@@ -150,4 +162,8 @@ impl Admin {
         let written = self.gateway.audit.record_admin(record).await;
         written.map_err(AdminRefusal::Unrecorded)
     }
+}
+
+fn json<T: Serialize>(operation: &Operation<'_>, value: &T) -> Response<ResponseBody> {
+    response::json(StatusCode::OK, value, Some(operation.request.request_id))
 }

@@ -181,6 +181,11 @@ impl LookupMetrics {
         self.0.saved.inc_by(saved.into());
     }
 
+    /// What answered lookups would have cost their callers, since the start.
+    pub(crate) fn would_have_cost(&self) -> u64 {
+        self.0.would_have_cost.get()
+    }
+
     pub(crate) fn shed(&self) {
         self.0.shed.inc();
     }

@@ -237,6 +237,12 @@ impl UpstreamMetrics {
         self.token_expires.remove(labels);
     }
 
+    /// Calls for certificates, since the start.
+    pub(crate) fn certificate_calls(&self) -> u64 {
+        let calls = |cause| self.calls_by_cause.get_or_create(&[("cause", cause)]).get();
+        CallCause::ALL.into_iter().map(calls).sum()
+    }
+
     pub(crate) fn caused(&self, cause: CallCause) {
         self.calls_by_cause.get_or_create(&[("cause", cause)]).inc();
     }
