@@ -1,4 +1,4 @@
-//! The OpenAPI document says what the two listeners do, and is there for everybody.
+//! The `OpenAPI` document says what the two listeners do, and is there for everybody.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ fn the_document_has_the_codes_and_statuses_of_the_table_of_errors() {
     let (errors, _) = errors.split_once("\n\n").unwrap();
     let rows: Vec<Vec<_>> = errors
         .lines()
-        .filter(|line| line.starts_with(|sign: char| sign == '|'))
+        .filter(|line| line.starts_with('|'))
         .map(|line| line.split(" | ").collect())
         .collect();
     let rows: Vec<_> = rows.iter().filter(|row| row.len() == 4).collect();
@@ -118,7 +118,7 @@ async fn each_path_takes_the_parameters_of_the_document_within_their_bounds() {
                 .iter()
                 .any(|it| it["name"] == name && it["required"] == true && it["in"] == "query")
             {
-                needed += &format!("{name}={value}&");
+                needed.extend([name, "=", value, "&"]);
             }
         }
         for parameter in parameters.iter().filter(|it| it["in"] == "query") {

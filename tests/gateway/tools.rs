@@ -195,12 +195,7 @@ fn promtool(page: &str, files: &World) {
     );
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is installed is no setting of the gateway"
-)]
-// The gateway answers while a tool is waited for.
-/// Requests that the OpenAPI document allows, and some that it does not; each answer has to be one of its.
+/// Requests that the `OpenAPI` document allows, and some that it does not; each answer has to be one of its.
 fn schemathesis(plain: &World) {
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/config/openapi.json");
     let files = tempfile::tempdir().unwrap();
@@ -229,6 +224,11 @@ fn schemathesis(plain: &World) {
     }
 }
 
+// The gateway answers while a tool is waited for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is installed is no setting of the gateway"
+)]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tools_of_others_are_satisfied() {
     let tools = env::var("CLIENT_TOOLS").unwrap_or_default();

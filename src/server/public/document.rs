@@ -1,4 +1,4 @@
-//! The OpenAPI document, for callers: no lookup, so nothing of it is on record unless it is refused.
+//! `/openapi.json` for callers: no lookup, so nothing of it is on record unless it is refused.
 
 use http::request::Parts;
 use http::{Method, Response};
