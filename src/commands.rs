@@ -12,13 +12,14 @@ pub mod audit;
 pub(crate) mod check;
 pub(crate) mod fleet;
 pub(crate) mod health;
+mod packaged;
 mod private_memory;
 pub(crate) mod serve;
 
 /// One authenticated, cached, audited endpoint for the X.509 certificates of MongoDB Atlas database
 /// users.
 #[derive(Debug, Parser)]
-#[command(name = "atlas-cert-gateway", version)]
+#[command(name = "atlas-cert-gateway", version, after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -59,6 +60,10 @@ enum Command {
     Fleet(fleet::FleetArguments),
     /// Asks a running gateway whether it is well.
     Health(health::HealthArguments),
+    /// Prints what a shell needs to complete this program's arguments.
+    Completions(packaged::CompletionsArguments),
+    /// Writes the manual's pages, of each command and of gateway.toml, into a directory.
+    Man(packaged::ManArguments),
 }
 
 /// Runs a command to its end.
@@ -75,6 +80,8 @@ pub fn run(arguments: Arguments) -> ExitStatus {
         Command::Audit(arguments) => audit::run(arguments),
         Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
+        Command::Completions(arguments) => packaged::complete(&arguments),
+        Command::Man(arguments) => packaged::write_manual(&arguments),
     }
 }
 
@@ -95,5 +102,6 @@ fn say(message: &dyn std::fmt::Display) -> bool {
     writeln!(std::io::stdout(), "{message}").is_ok()
 }
 
+const EXIT_CODES: &str = "Exit codes: 0 it went well, 1 it failed, 2 the arguments mean nothing, 78 the configuration is refused.";
 const CONFIG_VARIABLE: &str = "ATLAS_CERT_GATEWAY_CONFIG";
 const USUAL_CONFIG: &str = "/etc/atlas-cert-gateway/gateway.toml";

@@ -20,6 +20,7 @@ pub(crate) mod forwarded;
 pub(crate) mod head;
 pub(crate) mod hosts;
 pub mod negotiation;
+mod openapi;
 pub(crate) mod proxies;
 mod proxy_protocol;
 pub(crate) mod public;

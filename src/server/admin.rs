@@ -1,6 +1,6 @@
 //! The admin listener: health, readiness, metrics, purge, explain and the audit trail.
 //!
-//! Every path but the first three needs a token whose rule grants `admin`, and what an operator does is on
+//! Every path but the first three and `/openapi.json` needs a token whose rule grants `admin`, and what an operator does is on
 //! record like a lookup.
 
 use std::net::SocketAddr;
@@ -36,6 +36,7 @@ use self::operation::Operation;
 use super::body::payload::ResponseBody;
 use super::connection::{ConnectionPeer, ConnectionState};
 use super::hosts::Hosts;
+use super::openapi;
 use super::request::{Addressed, BadRequest, BearerCredentials};
 use super::response::{self, AdminRefusal};
 use super::service::Handler;
@@ -284,7 +285,10 @@ impl Admin {
                 self.page().await
             }
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
-            (_, "/healthz" | "/readyz" | "/metrics") => refused(AdminRefusal::Method("GET, HEAD")),
+            (&Method::GET | &Method::HEAD, openapi::PATH) => openapi::document(),
+            (_, "/healthz" | "/readyz" | "/metrics" | openapi::PATH) => {
+                refused(AdminRefusal::Method("GET, HEAD"))
+            }
             _ => {
                 let request_id = admin_request.request_id;
                 self.administer(&parts, credentials, body, admin_request).await.unwrap_or_else(|refusal| {

@@ -1,5 +1,6 @@
 //! The public listener's handler: from an HTTP request to a lookup, and from what came of it to the response.
 
+mod document;
 mod reply_form;
 
 use std::borrow::Cow;
@@ -27,7 +28,7 @@ use super::public_url::PublicUrl;
 use super::request::{BadRequest, CertRequest, Received};
 use super::response::REQUEST_ID;
 use super::service::Handler;
-use super::{Config, request};
+use super::{Config, openapi, request};
 use crate::audit::{Arrival, RequestId};
 use crate::cache::Found;
 use crate::gateway::{AwaitingRecord, Gateway, Refusal};
@@ -136,6 +137,12 @@ impl PublicHandler {
     ) -> Response<ResponseBody> {
         let forwarded = self.forwarded(&parts.headers, peer);
         let arrival = arrival(parts, stamp, peer, forwarded.as_ref().ok());
+        if let (openapi::PATH, None, Ok(forwarded)) = (parts.uri.path(), &body, &forwarded) {
+            return match self.document(parts, forwarded, peer, stamp) {
+                Ok(document) => document,
+                Err(refusal) => self.reject(arrival, &refusal, parts, body).await,
+            };
+        }
         if let (Some(project), Ok(forwarded)) = (project_segment(parts.uri.path()), &forwarded) {
             let request = RequestOfCaller {
                 parts,

@@ -49,6 +49,7 @@ mod limits;
 mod limits_said;
 mod lookups;
 mod names;
+mod openapi;
 mod operators;
 mod outage_log;
 mod overload;

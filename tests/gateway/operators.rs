@@ -171,6 +171,7 @@ async fn a_caller_that_is_no_operator_is_refused_and_on_record() {
         "{\"all\":true,\"groupId\":\"x\"}",
         "{\"groupId\":\"x\"}",
         "{\"al\":true}",
+        "{\"groupId\":\"32b6e34b3d91647abb20e7b8\",\"username\":null}",
     ] {
         let reply = world
             .admin("POST", "/cache/purge", &operator_token(), body)

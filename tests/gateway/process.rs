@@ -12,6 +12,7 @@ mod log_pipe;
 mod logs;
 mod manager;
 mod memory;
+mod packaged;
 mod restarts;
 mod signals;
 mod sockets;

@@ -5,7 +5,7 @@ use std::env;
 use std::process::{Command, Output, Stdio};
 
 use crate::authority::Authority;
-use crate::world::{PROJECT, World, certs, token};
+use crate::world::{PROJECT, World, certs, operator_token, token};
 
 fn run(command: &mut Command) -> (Output, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
@@ -195,11 +195,40 @@ fn promtool(page: &str, files: &World) {
     );
 }
 
+/// Requests that the `OpenAPI` document allows, and some that it does not; each answer has to be one of its.
+fn schemathesis(plain: &World) {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/config/openapi.json");
+    let files = tempfile::tempdir().unwrap();
+    for (tag, address, token) in [
+        ("callers", plain.app.address(), token()),
+        ("document", plain.app.address(), token()),
+        ("operators", plain.app.admin_address(), operator_token()),
+    ] {
+        let mut command = Command::new("schemathesis");
+        // It keeps what it has found where it is started.
+        command.current_dir(files.path());
+        command.args(["run", document, "--url", &format!("http://{address}")]);
+        command.args(["--include-tag", tag, "--header"]);
+        command.arg(format!("Authorization: Bearer {token}"));
+        command.args(["--checks", "all", "--mode", "all", "--seed", "1"]);
+        command.args([
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            "60",
+        ]);
+        // What exists at Atlas is not in the document, and what Atlas refuses is no fault of it.
+        command.args(["--exclude-checks", "positive_data_acceptance"]);
+        let (output, said) = run(&mut command);
+        assert!(output.status.success(), "{tag}: {said}");
+    }
+}
+
+// The gateway answers while a tool is waited for.
 #[expect(
     clippy::disallowed_methods,
     reason = "what is installed is no setting of the gateway"
 )]
-// The gateway answers while a tool is waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tools_of_others_are_satisfied() {
     let tools = env::var("CLIENT_TOOLS").unwrap_or_default();
@@ -213,6 +242,7 @@ async fn the_tools_of_others_are_satisfied() {
             "java" => java(&plain),
             "node" => node(&plain),
             "python3" => python(&plain),
+            "schemathesis" => schemathesis(&plain),
             "openssl" => openssl(&tls, &authority),
             "promtool" => {
                 let page = plain.admin("GET", "/metrics", "", "").await.text();

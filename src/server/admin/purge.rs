@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Admin;
 use super::operation::{Done, Operation};
@@ -21,7 +21,9 @@ use crate::server::response::AdminRefusal;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct PurgeRequest {
+    #[serde(default, deserialize_with = "not_null")]
     group_id: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
     username: Option<String>,
     #[serde(default)]
     all: bool,
@@ -93,6 +95,11 @@ impl Admin {
         };
         self.perform(operation, reach, purged).await
     }
+}
+
+/// A name that a program has left empty by mistake must not make a purge of one list one of a project's.
+fn not_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(Some)
 }
 
 fn what_to_purge(request: PurgeRequest) -> Result<Purge, AdminRefusal> {
