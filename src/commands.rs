@@ -12,9 +12,13 @@ pub mod audit;
 pub(crate) mod check;
 pub(crate) mod fleet;
 pub(crate) mod health;
+mod client;
+mod expirations;
+mod lookup;
 mod packaged;
 mod private_memory;
 pub(crate) mod serve;
+mod table;
 
 /// One authenticated, cached, audited endpoint for the X.509 certificates of MongoDB Atlas database
 /// users.
@@ -44,6 +48,8 @@ pub enum ExitStatus {
     Failed,
     /// Its arguments mean nothing.
     Misused,
+    /// Something ends soon.
+    Ending,
     /// The configuration is refused.
     Misconfigured,
 }
@@ -58,6 +64,10 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Says what replicas that share a Valkey or Redis need there.
     Fleet(fleet::FleetArguments),
+    /// Asks a running gateway for a database user's certificates.
+    Lookup(lookup::LookupArguments),
+    /// Asks a running gateway which certificates of a project end soon. Ends with 3 if any does.
+    Expirations(expirations::ExpirationsArguments),
     /// Asks a running gateway whether it is well.
     Health(health::HealthArguments),
     /// Prints what a shell needs to complete this program's arguments.
@@ -79,6 +89,8 @@ pub fn run(arguments: Arguments) -> ExitStatus {
         Command::Check(arguments) => check::run(&arguments),
         Command::Audit(arguments) => audit::run(arguments),
         Command::Fleet(arguments) => fleet::run(&arguments),
+        Command::Lookup(arguments) => lookup::run(&arguments),
+        Command::Expirations(arguments) => expirations::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
         Command::Completions(arguments) => packaged::complete(&arguments),
         Command::Man(arguments) => packaged::write_manual(&arguments),
@@ -102,6 +114,6 @@ fn say(message: &dyn std::fmt::Display) -> bool {
     writeln!(std::io::stdout(), "{message}").is_ok()
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 it went well, 1 it failed, 2 the arguments mean nothing, 78 the configuration is refused.";
+const EXIT_CODES: &str = "Exit codes: 0 it went well, 1 it failed, 2 the arguments mean nothing, 3 something expires (expirations), 78 the configuration is refused.";
 const CONFIG_VARIABLE: &str = "ATLAS_CERT_GATEWAY_CONFIG";
 const USUAL_CONFIG: &str = "/etc/atlas-cert-gateway/gateway.toml";

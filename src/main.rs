@@ -32,11 +32,14 @@ fn main() -> ExitCode {
     match atlas_cert_gateway::commands::run(arguments) {
         ExitStatus::Well => ExitCode::SUCCESS,
         ExitStatus::Failed => ExitCode::FAILURE,
+        ExitStatus::Ending => ExitCode::from(ENDING),
         ExitStatus::Misused => ExitCode::from(EX_USAGE),
         ExitStatus::Misconfigured => ExitCode::from(EX_CONFIG),
     }
 }
 
+/// Something expires.
+const ENDING: u8 = 3;
 /// Usage, as shells and clap have it.
 const EX_USAGE: u8 = 2;
 /// `sysexits.h`: something in the configuration is wrong; restarting will not help.

@@ -8,7 +8,6 @@ mod progress;
 mod records;
 mod search;
 mod spreadsheet;
-mod table;
 mod usage;
 mod verify;
 
@@ -19,6 +18,9 @@ use clap::{Args, Subcommand};
 
 use super::{ExitStatus, complain};
 use crate::audit::search::Incomplete;
+
+pub(super) use records::OutputFormat;
+pub(super) use spreadsheet::Spreadsheet;
 
 use database::DatabaseCommand;
 use search::SearchCommand;

@@ -13,6 +13,7 @@ mod logs;
 mod manager;
 mod memory;
 mod packaged;
+mod people;
 mod restarts;
 mod signals;
 mod sockets;

@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::audit::search::Found;
 
 use super::spreadsheet::Spreadsheet;
-use super::table::{Holds, Table, TableColumn, printable, terminal};
+use crate::commands::table::{Holds, Table, TableColumn, printable, terminal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum OutputFormat {
+pub(in crate::commands) enum OutputFormat {
     /// For people. On a terminal it is as wide as that: columns are left out and names shortened.
     Table,
     /// For programs.

@@ -16,8 +16,8 @@ use crate::system::Clock;
 use super::central::{DatabaseArguments, Ended, block_on, failed, tell_chains};
 use super::progress::Bar;
 use super::records::{OutputFormat, Records};
-use super::table::terminal;
 use super::{follow, name_incomplete};
+use crate::commands::table::terminal;
 
 /// `audit search`.
 #[derive(Debug, Args)]

@@ -6,21 +6,25 @@ use std::io::{IsTerminal, Write};
 
 use csv::{Terminator, WriterBuilder};
 
-use super::table::printable;
+use crate::commands::table::printable;
 
-pub(super) struct Spreadsheet {
+pub(in crate::commands) struct Spreadsheet {
     /// A terminal must not obey what is in a name; a spreadsheet gets it as it is.
     is_seen: bool,
 }
 
 impl Spreadsheet {
-    pub(super) fn new() -> Self {
+    pub(in crate::commands) fn new() -> Self {
         Self {
             is_seen: io::stdout().is_terminal(),
         }
     }
 
-    pub(super) fn row(&self, out: &mut dyn Write, cells: &[Cow<'_, str>]) -> io::Result<()> {
+    pub(in crate::commands) fn row(
+        &self,
+        out: &mut dyn Write,
+        cells: &[Cow<'_, str>],
+    ) -> io::Result<()> {
         let mut line = WriterBuilder::new()
             .terminator(Terminator::CRLF)
             .from_writer(Vec::new());

@@ -23,7 +23,7 @@ use super::name_incomplete;
 use super::progress::Bar;
 use super::records::OutputFormat;
 use super::spreadsheet::Spreadsheet;
-use super::table::{Holds, Table, TableColumn, printable, terminal};
+use crate::commands::table::{Holds, Table, TableColumn, printable, terminal};
 
 /// `audit usage`.
 #[derive(Debug, Args)]

@@ -8,17 +8,17 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 use rustix::termios::tcgetwinsize;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-pub(super) struct TableColumn {
-    pub(super) name: &'static str,
-    pub(super) holds: Holds,
+pub(in crate::commands) struct TableColumn {
+    pub(in crate::commands) name: &'static str,
+    pub(in crate::commands) holds: Holds,
     /// On a narrow terminal the column with the highest rank goes first; with 0 it stays.
-    pub(super) rank: u8,
+    pub(in crate::commands) rank: u8,
     /// How wide it usually is, for rows that are not known yet when the first is written.
-    pub(super) usual: usize,
+    pub(in crate::commands) usual: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(in crate::commands) enum Holds {
     /// Names, which are shortened where they do not fit.
     Names,
     /// Numbers, which stand at the right.
@@ -27,7 +27,7 @@ pub(super) enum Holds {
     Words,
 }
 
-pub(super) struct Table {
+pub(in crate::commands) struct Table {
     columns: Vec<TableColumn>,
     terminal: Option<usize>,
     /// Rows that are waited with until the widths are known.
@@ -37,7 +37,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(columns: Vec<TableColumn>, terminal: Option<usize>) -> Self {
+    pub(in crate::commands) fn new(columns: Vec<TableColumn>, terminal: Option<usize>) -> Self {
         Self {
             columns,
             terminal,
@@ -47,7 +47,11 @@ impl Table {
     }
 
     /// Adds a row. It is written at once if the widths are known.
-    pub(super) fn row(&mut self, out: &mut dyn Write, cells: Vec<String>) -> io::Result<()> {
+    pub(in crate::commands) fn row(
+        &mut self,
+        out: &mut dyn Write,
+        cells: Vec<String>,
+    ) -> io::Result<()> {
         if !self.widths.is_empty() {
             return self.write(out, &cells);
         }
@@ -59,7 +63,7 @@ impl Table {
     }
 
     /// Writes what is held; the widths are those of these rows.
-    pub(super) fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
+    pub(in crate::commands) fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
         if self.widths.is_empty() {
             let names = self.columns.iter().map(|it| it.name.to_owned()).collect();
             self.held.insert(0, names);
@@ -149,7 +153,7 @@ impl Table {
 }
 
 /// How wide the terminal is that standard output is, if it is one.
-pub(super) fn terminal() -> Option<usize> {
+pub(in crate::commands) fn terminal() -> Option<usize> {
     let out = io::stdout();
     if !out.is_terminal() {
         return None;
@@ -160,7 +164,7 @@ pub(super) fn terminal() -> Option<usize> {
 
 /// A text from outside as people write it. Only what a terminal obeys, or what cannot be seen, stands there
 /// as its number.
-pub(super) fn printable(text: &str) -> String {
+pub(in crate::commands) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if is_seen(character) {
