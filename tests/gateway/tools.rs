@@ -3,6 +3,7 @@
 
 use std::env;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::authority::Authority;
 use crate::world::{PROJECT, World, certs, operator_token, token};
@@ -195,6 +196,49 @@ fn promtool(page: &str, files: &World) {
     );
 }
 
+/// What expires, as a calendar and as a sheet, read by the Python that `icalendar` belongs to.
+async fn icalendar(plain: &World) {
+    let name = "CN=M\u{fc}ller; O=Gr\u{f6}\u{df}e, und \\ ein sehr langer Name, der gefaltet wird, weil er l\u{e4}nger ist";
+    let end = plain.clock.now().wall.plus(Duration::from_hours(24));
+    plain.atlas.world(|atlas| {
+        let mut project = atlas.project(PROJECT);
+        project.user(name).certificate_until(end.into());
+    });
+    plain.ask(name).await;
+    let files = tempfile::tempdir().unwrap();
+    for format in ["ics", "csv"] {
+        let target = format!("/gateway/v1/groups/{PROJECT}/expirations?format={format}&within=1d");
+        let reply = plain.get(&target, &[]).await;
+        std::fs::write(files.path().join(format), &reply.body).unwrap();
+    }
+    std::fs::write(files.path().join("name"), name).unwrap();
+    let located = String::from_utf8(
+        Command::new("which")
+            .arg("icalendar")
+            .output()
+            .unwrap()
+            .stdout,
+    );
+    let python = std::path::Path::new(located.unwrap().trim()).with_file_name("python3");
+    let mut command = Command::new(python);
+    let (output, said) = run(command.current_dir(files.path()).args(["-c", READ_BACK]));
+    assert!(output.status.success(), "{said}");
+}
+
+const READ_BACK: &str = r#"
+import csv, icalendar
+name = open("name", encoding="utf-8").read()
+events = list(icalendar.Calendar.from_ical(open("ics", "rb").read()).walk("VEVENT"))
+assert len(events) == 1, events
+assert str(events[0]["SUMMARY"]) == f"Certificate of {name} ends", events[0]["SUMMARY"]
+assert name in str(events[0]["DESCRIPTION"])
+assert events[0].decoded("DTSTART").isoformat() == "2026-11-22T12:00:00+00:00"
+assert len(events[0].walk("VALARM")) == 1
+rows = list(csv.DictReader(open("csv", newline="", encoding="utf-8")))
+assert [row["username"] for row in rows] == [name], rows
+assert rows[0]["not_after"] == "2026-11-22T12:00:00Z"
+"#;
+
 /// Requests that the `OpenAPI` document allows, and some that it does not; each answer has to be one of its.
 fn schemathesis(plain: &World) {
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/config/openapi.json");
@@ -239,6 +283,7 @@ async fn the_tools_of_others_are_satisfied() {
         match tool {
             "curl" => curl(&plain, &tls, &authority),
             "h2load" => h2load(&plain),
+            "icalendar" => icalendar(&plain).await,
             "java" => java(&plain),
             "node" => node(&plain),
             "python3" => python(&plain),
