@@ -31,6 +31,8 @@ fn keep_lists(config: &mut toml::Table) {
     let state = config["atlas"]["state_directory"].as_str().unwrap();
     let lists = format!("{state}/lists");
     set(config, "cache.snapshot", lists);
+    // As short as it goes: while a test waits, time passes slowly.
+    set(config, "cache.snapshot_interval", "10s");
 }
 
 /// The files of a snapshot.
