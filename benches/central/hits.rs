@@ -76,6 +76,7 @@ pub(crate) fn measure(bench: &Bench) {
             Database::Gone,
         ] {
             let postgres = (database != Database::Absent).then(|| bench.postgres().unwrap());
+            postgres.iter().for_each(Postgres::give_way);
             let gateway = Gateway::open(database, postgres, &site, &asks);
             gateways.push(generator.block_on(gateway));
         }

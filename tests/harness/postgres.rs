@@ -185,6 +185,13 @@ impl Postgres {
         true
     }
 
+    /// Has it wait for all others on this machine, as one on a machine of its own takes nothing from them.
+    #[allow(dead_code, reason = "benches measure callers beside it")]
+    pub(crate) fn give_way(&self) {
+        let server = self.server.as_ref().map(Pid::from_child);
+        rustix::process::setpriority_process(server, 19).unwrap();
+    }
+
     fn log(&self) -> String {
         fs::read_to_string(self.place.path().join("log")).unwrap()
     }

@@ -17,6 +17,8 @@ use super::instant::Instant;
 #[derive(Default)]
 pub(super) struct Conditions {
     sql: String,
+    /// Of which one has to hold too. No record meets two of them.
+    alternatives: Vec<String>,
     values: Vec<Box<dyn ToSql + Sync + Send>>,
 }
 
@@ -25,8 +27,11 @@ impl Conditions {
     /// are kept there.
     pub(super) fn of(filter: &Filter) -> Self {
         let mut all = Self::default();
+        if let Some(subject) = &filter.subject {
+            let subject = all.place(kept(subject, limits::SUBJECT));
+            all.and(&indexed("subject", subject));
+        }
         for (column, text, limit) in [
-            ("subject", &filter.subject, limits::SUBJECT),
             ("issuer", &filter.issuer, limits::ISSUER),
             ("client_id", &filter.client_id, limits::NAME),
             ("token_id", &filter.token_id, limits::NAME),
@@ -110,12 +115,27 @@ impl Conditions {
     }
 
     /// All of them; what always holds where there are none.
-    pub(super) fn sql(&self) -> &str {
-        if self.sql.is_empty() {
-            "true"
-        } else {
-            &self.sql
+    pub(super) fn sql(&self) -> String {
+        let alternatives = self.alternatives.join(") OR (");
+        match (self.sql.is_empty(), alternatives.is_empty()) {
+            (true, true) => "true".to_owned(),
+            (false, true) => self.sql.clone(),
+            (true, false) => format!("(({alternatives}))"),
+            (false, false) => format!("{} AND (({alternatives}))", self.sql),
         }
+    }
+
+    /// The records that meet them as several queries, each of which an index answers in order, as it does not where
+    /// one of two things has to hold.
+    pub(super) fn each_sql(&self) -> Vec<String> {
+        if self.alternatives.is_empty() {
+            return vec![self.sql()];
+        }
+        let and = if self.sql.is_empty() { "" } else { " AND " };
+        let alternatives = self.alternatives.iter();
+        alternatives
+            .map(|it| format!("{}{and}{it}", self.sql))
+            .collect()
     }
 
     pub(super) fn values(&self) -> impl ExactSizeIterator<Item = &(dyn ToSql + Sync)> {
@@ -130,9 +150,10 @@ impl Conditions {
         let (inside, _) = escaped(name, limits::USERNAME);
         let own = self.place(kept(name, limits::USERNAME));
         let among = self.place(format!("\"{inside}\""));
-        self.and(&format!(
-            "(username = ${own} OR (kind = 'inventory' AND strpos(line, ${among}) > 0))"
-        ));
+        self.alternatives = vec![
+            format!("kind <> 'inventory' AND {}", indexed("username", own)),
+            format!("kind = 'inventory' AND strpos(line, ${among}) > 0"),
+        ];
     }
 
     /// Members that end with a quotation mark are whole ones, the others beginnings.
@@ -152,6 +173,11 @@ impl Conditions {
             "(peer = ANY(${whole}) OR peer ^@ ANY(${beginnings}))"
         ));
     }
+}
+
+/// That a column is this value, which is also found by the index of its hashes.
+fn indexed(column: &str, value: usize) -> String {
+    format!("hashtext({column}) = hashtext(${value}) AND {column} = ${value}")
 }
 
 /// A text as its column has it.

@@ -9,7 +9,7 @@ use crate::atlas::Timestamp;
 
 use super::copy::EPOCH_MICROS;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Instant(pub(super) Timestamp);
 
 impl ToSql for Instant {

@@ -53,8 +53,15 @@ impl<'l> Members<'l> {
         Timestamp::parse(self.time)
     }
 
-    /// Adds its row.
-    pub(super) fn add(&self, rows: &mut Rows, (chain, seq): (i32, u64), line: &str) {
+    /// Whether its row has the line too, so that it is found without the batch: of answered lookups and of fetches
+    /// there are too many.
+    pub(super) fn has_own_line(&self) -> bool {
+        let is_many = matches!(self.kind, "lookup" | "fetch");
+        !is_many || self.outcome.is_some_and(|it| it != "answered")
+    }
+
+    /// Adds its row, with this line of its own.
+    pub(super) fn add(&self, rows: &mut Rows, (chain, seq): (i32, u64), line: Option<&str>) {
         let place = RowPlace { chain, seq, line };
         rows.begin(COLUMNS.len());
         for (_, add) in COLUMNS {
@@ -67,12 +74,18 @@ impl<'l> Members<'l> {
 struct RowPlace<'l> {
     chain: i32,
     seq: u64,
-    line: &'l str,
+    line: Option<&'l str>,
 }
 
 /// The names of the columns, in the order of a row.
 pub(super) fn column_names() -> String {
     COLUMNS.map(|(name, _)| name).join(", ")
+}
+
+/// The same for a query, with nothing in the place of the line.
+pub(super) fn columns_without_line() -> String {
+    let column = |(name, _)| if name == "line" { "NULL::text" } else { name };
+    COLUMNS.map(column).join(", ")
 }
 
 /// Its name, and what adds its value to a row.
@@ -106,13 +119,9 @@ const COLUMNS: [Column; 23] = [
     ("group_id", |to, it, _| to.text(it.group_id.as_deref())),
     ("username", |to, it, _| to.text(it.username.as_deref())),
     ("cache", |to, it, _| to.text(it.cache)),
-    ("line", |to, it, place| {
-        to.text((it.kind != LOOKUP).then_some(place.line));
-    }),
+    ("line", |to, _, place| to.text(place.line)),
 ];
 
 fn fitting<T: TryFrom<i64>>(number: Option<i64>) -> Option<T> {
     number.and_then(|it| it.try_into().ok())
 }
-
-const LOOKUP: &str = "lookup";

@@ -180,11 +180,15 @@ impl<'a> CentralSearch<'a> {
                 )
             }
         };
-        let conditions = self.conditions.sql();
-        let select = format!(
-            "SELECT time, chain, seq, line FROM audit.record WHERE {conditions}{behind} \
-             ORDER BY time {order}, chain {order}, seq {order} LIMIT {size}"
-        );
+        let end = format!("ORDER BY time {order}, chain {order}, seq {order} LIMIT {size}");
+        let selects = self.conditions.each_sql();
+        let selects = selects.iter().map(|conditions| {
+            format!(
+                "(SELECT time, chain, seq, line FROM audit.record WHERE {conditions}{behind} {end})"
+            )
+        });
+        let select = selects.collect::<Vec<_>>().join(" UNION ALL ");
+        let select = format!("SELECT * FROM ({select}) AS found {end}");
         Ok(self.connection.query(&select, &values).await?)
     }
 }
@@ -204,21 +208,24 @@ async fn shown(
         conditions.and(&format!("(chain, seq) > (${chain}, ${seq})"));
         // With the kind, so that the index on what is no lookup can be used.
         let select = format!(
-            "SELECT chain, seq, line FROM audit.record WHERE {} AND kind <> 'lookup' \
+            "SELECT time, chain, seq FROM audit.record WHERE {} AND kind <> 'lookup' \
              ORDER BY chain, seq LIMIT {PAGE}",
             conditions.sql()
         );
         let values: Vec<_> = conditions.values().collect();
         let rows = connection.query(&select, &values).await?;
-        for row in &rows {
-            let chain: i32 = row.try_get(0)?;
-            if chain != last_chain {
+        let places: Vec<_> = rows.iter().map(place).collect::<Result<_, _>>()?;
+        let mut lines = Lines::read(connection, &places).await?;
+        for place in places {
+            if place.chain != last_chain {
                 shown.begin_chain();
             }
-            (last_chain, last_seq) = (chain, row.try_get(1)?);
-            let seq = seq_of(last_seq);
-            if let Some(line) = row.try_get(2)? {
-                shown.add(&Found { line, seq });
+            (last_chain, last_seq) = (place.chain, number(place.seq));
+            if let Some(line) = lines.get(place) {
+                shown.add(&Found {
+                    line,
+                    seq: place.seq,
+                });
             }
         }
         if rows.len() < PAGE {

@@ -115,7 +115,8 @@ impl Shipment {
                 self.pack(&part, block);
                 part = Part::begin(day, place.seq, at);
             }
-            members.add(&mut self.records, (self.chain, place.seq), text);
+            let own_line = members.has_own_line().then_some(text);
+            members.add(&mut self.records, (self.chain, place.seq), own_line);
             part.end = start;
             part.time = time;
             self.to = place.into();

@@ -6,7 +6,7 @@ use std::path::Path;
 use atlas_cert_gateway::audit::DatabaseConfig;
 use rustix::process::Signal;
 
-use crate::audit::central::shipped::{central_trail, record_named, until, until_shipped};
+use crate::audit::central::shipped::{central_trail, lines_of, record_named, until, until_shipped};
 use crate::harness::authority::Authority;
 use crate::harness::postgres::Postgres;
 use crate::program::{command, output, world_with};
@@ -65,6 +65,46 @@ async fn au06_the_database_has_to_show_a_certificate_for_its_name() {
     for expected in ["cannot be reached", "the journal keeps the records"] {
         assert!(said.contains(expected), "{said}");
     }
+}
+
+/// Fetches had lines of their own, which are still good.
+#[tokio::test]
+async fn tables_of_an_earlier_version_are_brought_to_this_one() {
+    let Some(postgres) = Postgres::start_empty().await else {
+        return;
+    };
+    for script in VERSION_3 {
+        postgres.execute(script).await;
+    }
+    let noted = "INSERT INTO audit.version (version) VALUES (1), (2), (3); SELECT audit.prepare_day('2026-08-10')";
+    postgres.execute(noted).await;
+    postgres.prepare();
+    let version = "SELECT max(version)::bigint FROM audit.version";
+    assert_eq!(postgres.number(version).await, 4);
+    postgres
+        .execute("GRANT audit_shipper TO gateway_audit")
+        .await;
+    let trail = central_trail(&postgres, |_| ());
+    for subject in ["one", "two"] {
+        record_named(&trail, subject).await;
+    }
+    until_shipped(&trail, &postgres).await;
+    let lines = lines_of(&postgres).await;
+    let line = lines.lines().last().unwrap();
+    let kept = format!("UPDATE audit.record SET line = '{line}' WHERE subject = 'two'");
+    postgres.execute(&kept).await;
+    let verified = postgres.command("owner", &["verify", "--database"]);
+    assert!(verified.status.success(), "{verified:?}");
+    let found = postgres.command(
+        "owner",
+        &["search", "--database", "--subject=two", "--format=json"],
+    );
+    assert_eq!(String::from_utf8_lossy(&found.stdout).trim_end(), line);
+    postgres
+        .execute("UPDATE audit.record SET line = replace(line, 'two', 'six') WHERE subject = 'two'")
+        .await;
+    let verified = postgres.command("owner", &["verify", "--database"]);
+    assert!(!verified.status.success(), "{verified:?}");
 }
 
 /// What `check --online` says of everything.
@@ -172,3 +212,9 @@ fn host(url: &str) -> String {
     let (_, behind) = url.split_once('@').unwrap();
     behind.trim_end_matches("/audit").to_owned()
 }
+
+const VERSION_3: [&str; 3] = [
+    include_str!("../../../../src/audit/database/schema/001-trail.sql"),
+    include_str!("../../../../src/audit/database/schema/002-siem.sql"),
+    include_str!("../../../../src/audit/database/schema/003-inventory.sql"),
+];
