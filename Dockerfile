@@ -1,7 +1,7 @@
 # The gateway in an image that holds its binary, libc and the certificate roots: no shell, no package
 # manager, nobody but an unprivileged user.
 #
-#   docker build --tag atlas-cert-gateway .
+#   docker build --tag atlas-cert-gateway --build-arg "REVISION=$(git show --no-patch --format='%h %cs')" .
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges \
 #       --volume ./gateway.toml:/etc/atlas-cert-gateway/gateway.toml:ro \
 #       --volume atlas-cert-gateway:/var/lib/atlas-cert-gateway \
@@ -20,6 +20,9 @@ COPY . .
 ENV CARGO_PROFILE_RELEASE_STRIP=debuginfo
 
 FROM source AS build
+# Of this checkout, which `.dockerignore` leaves without its history: `--version` says it.
+ARG REVISION
+ENV ATLAS_CERT_GATEWAY_REVISION=$REVISION
 RUN cargo build --release --locked --bin atlas-cert-gateway \
     && mkdir -p /out/state /out/audit \
     && chmod 0700 /out /out/state /out/audit
@@ -37,6 +40,8 @@ STOPSIGNAL SIGINT
 ENTRYPOINT ["/usr/local/bin/atlas-simulator"]
 
 FROM gcr.io/distroless/cc-debian12:nonroot AS gateway
+ARG REVISION
+LABEL org.opencontainers.image.title="atlas-cert-gateway" org.opencontainers.image.revision=$REVISION
 COPY --from=build /src/target/release/atlas-cert-gateway /usr/local/bin/atlas-cert-gateway
 COPY --from=build /src/config/gateway.toml /etc/atlas-cert-gateway/gateway.toml
 COPY --from=build --chown=65532:65532 /out /var/lib/atlas-cert-gateway

@@ -3,10 +3,12 @@
 use std::env;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::ConfigSource;
+use crate::system::REVISION;
 
 pub mod audit;
 pub(crate) mod check;
@@ -23,11 +25,15 @@ mod table;
 /// One authenticated, cached, audited endpoint for the X.509 certificates of MongoDB Atlas database
 /// users.
 #[derive(Debug, Parser)]
-#[command(name = "atlas-cert-gateway", version, after_help = EXIT_CODES)]
+#[command(name = "atlas-cert-gateway", version = VERSION.as_str(), after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// With the revision.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} ({REVISION})", env!("CARGO_PKG_VERSION")));
 
 /// Which configuration.
 #[derive(Debug, Default, Args)]

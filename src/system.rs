@@ -26,3 +26,9 @@ pub use roots::NoTls;
 pub(crate) use roots::Trust;
 pub use secret::{Secret, SecretFileError};
 pub(crate) use shared_moment::SharedMoment;
+
+/// The revision that this was built from, as the build was told by `ATLAS_CERT_GATEWAY_REVISION`: a commit and its day.
+pub const REVISION: &str = match option_env!("ATLAS_CERT_GATEWAY_REVISION") {
+    Some(revision) if !revision.is_empty() => revision,
+    _ => "unknown",
+};

@@ -16,6 +16,7 @@ use crate::cache::{Brought, FetchRequest};
 use crate::fleet::Fleet;
 use crate::insight::Changes;
 use crate::system::Moment;
+use crate::telemetry::metrics::insight::CertificateChange;
 use crate::telemetry::{Chain, Tally};
 use crate::upstream::{FetchError, FetchOptions, Fetched, Verdict};
 
@@ -61,6 +62,11 @@ impl Gateway {
                     let changes = known_lists.compare(&request, &fetched, now);
                     audit.record_fetch(&fetch_record(&request, &fetched, &changes, now));
                     has_changed = changes.is_any();
+                    if has_changed {
+                        let (metrics, serials) = (known_lists.metrics(), &changes.serials);
+                        metrics.changed(CertificateChange::Appeared, serials.appeared.len());
+                        metrics.changed(CertificateChange::Vanished, serials.vanished.len());
+                    }
                 }
                 OwnFetch {
                     result: fetched,

@@ -47,6 +47,9 @@ impl Conditions {
         if let Some(name) = &filter.username {
             all.username(name);
         }
+        if filter.changed {
+            all.and("kind = 'fetch'");
+        }
         if let Some(status) = filter.status {
             all.compare("status", "=", i16::try_from(status).unwrap_or(i16::MAX));
         }

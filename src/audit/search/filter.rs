@@ -64,6 +64,9 @@ pub struct Filter {
     /// Which answers had a certificate, by its serial number (`_id`), and with which fetches it came and went.
     #[arg(long, value_name = "SERIAL", value_parser = certificate)]
     pub certificate: Option<i64>,
+    /// Only fetches with which a certificate appeared or vanished, against the fetch before.
+    #[arg(long)]
+    pub changed: bool,
     /// Only records with a number above this: the next page, oldest first.
     #[arg(long, value_name = "SEQ", value_parser = number)]
     pub after: Option<u64>,
@@ -120,6 +123,17 @@ impl Filter {
             "request-id" => once("request-id", &mut self.request_id, id(value)),
             "fill-id" => once("fill-id", &mut self.fill_id, id(value)),
             "certificate" => once("certificate", &mut self.certificate, certificate(value)),
+            "changed" => match value {
+                "true" if self.changed => Err(BadFilter::Twice("changed")),
+                "true" => {
+                    self.changed = true;
+                    Ok(())
+                }
+                _ => Err(BadFilter::Value {
+                    name: "changed",
+                    allowed: "true",
+                }),
+            },
             "after" => once("after", &mut self.after, number(value)),
             "before" => once("before", &mut self.before, number(value)),
             _ => Err(BadFilter::Unknown),
@@ -262,7 +276,7 @@ fn ago(text: &str) -> Option<Duration> {
 }
 
 const NAMES: &str = "subject, issuer, client-id, token-id, rule, peer, group, username, outcome, status, kind, \
-                     since, until, request-id, fill-id, certificate, first, limit, scope, behind, before and after";
+                     since, until, request-id, fill-id, certificate, changed, first, limit, scope, behind, before and after";
 
 #[cfg(test)]
 mod tests;

@@ -64,6 +64,8 @@ impl<'a> LineFilter<'a> {
             text("client_id", &filter.client_id, limits::NAME),
             text("rule", &filter.rule, limits::NAME),
             text("group_id", &filter.group, limits::SHORT),
+            // Of a fetch that is compared with the one before.
+            filter.changed.then(|| ",\"before\":\"".to_owned()),
             // In every kind of record something follows it.
             filter.status.map(|status| format!(",\"status\":{status},")),
             text("outcome", &filter.outcome, limits::SHORT),
@@ -184,8 +186,16 @@ impl<'a> LineFilter<'a> {
         let is_named = |filter: &UsernameFilter| filter.pass(line);
         self.username.as_ref().is_none_or(is_named).then_some(())?;
         let is_shown = self.shown.as_ref().is_none_or(|shown| shown.pass(line));
-        (is_peer && is_shown).then_some(seq)
+        let is_changed = !self.filter.changed || is_changed(line);
+        (is_peer && is_shown && is_changed).then_some(seq)
     }
+}
+
+/// The record names what appeared or vanished; these members are written only where something did.
+fn is_changed(line: &[u8]) -> bool {
+    [APPEARED, VANISHED]
+        .iter()
+        .any(|member| memmem::find(line, member).is_some())
 }
 
 /// A name, as the member of a lookup, or among those that an inventory names.
@@ -248,6 +258,8 @@ impl CertificateFetches {
 const FILL_ID: &[u8] = b",\"fill_id\":\"";
 /// With the bracket that opens the array.
 const USERNAMES: &[u8] = b",\"usernames\":[";
+const APPEARED: &[u8] = b",\"appeared\":[";
+const VANISHED: &[u8] = b",\"vanished\":[";
 const FETCH: &[u8] = b",\"kind\":\"fetch\"";
 /// How far the times of records may be from those in the names of files: a record waits for a second at
 /// most, and clocks are set.

@@ -1,6 +1,7 @@
 //! `GET /audit/lookups`: a page of the audit trail.
 //!
-//! The filters are those of the command `audit search`; without `kind` they are of lookups.
+//! The filters are those of the command `audit search`; without `kind` they are of lookups, with
+//! `changed` of fetches.
 //! `first=oldest` turns the order around, and `next` of one page is `before` (or, oldest first, `after`) of
 //! the following. With `scope=fleet` it is of all replicas, from the central trail and of this replica what was not
 //! shipped yet, and `next` is `behind` of the following page. What a rule denies the operator is left out.
@@ -165,7 +166,8 @@ impl LookupsQuery {
                 name => filter.set(name, &value, now)?,
             }
         }
-        filter.kind.get_or_insert_with(|| "lookup".to_owned());
+        let usual_kind = if filter.changed { "fetch" } else { "lookup" };
+        filter.kind.get_or_insert_with(|| usual_kind.to_owned());
         Ok(Self {
             filter,
             order: order.unwrap_or_default(),

@@ -17,6 +17,7 @@ use super::lookups::{Outcome, of};
 #[derive(Clone, Debug)]
 pub(crate) struct InsightMetrics {
     questions: [Counter; Outcome::ALL.len()],
+    changed: [Counter; CertificateChange::ALL.len()],
     users: Family<Labels, Gauge>,
     ending: Family<EndingLabels, Gauge>,
     ended: Family<Labels, Gauge>,
@@ -41,6 +42,16 @@ pub(crate) struct ShownEndings {
     pub(crate) oldest_answer: Option<i64>,
 }
 
+words! {
+    /// What became of a certificate between two fetches.
+    pub(crate) enum CertificateChange {
+        /// Only the second list has it.
+        Appeared = "appeared",
+        /// It has left the list before it expired.
+        Vanished = "vanished",
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
     project: Arc<str>,
@@ -60,6 +71,12 @@ impl InsightMetrics {
                 "Questions about what expires, by what became of them",
                 "outcome",
                 Outcome::ALL,
+            ),
+            changed: registry.add_counters(
+                "certificates_changed",
+                "Certificates that a fetch found in a user's list and the one before did not, or the other way round",
+                "change",
+                CertificateChange::ALL,
             ),
             users: registry.add(
                 "certificates_users",
@@ -95,6 +112,12 @@ impl InsightMetrics {
     /// Counts a question about what expires.
     pub(crate) fn question(&self, outcome: Outcome) {
         of(&Outcome::ALL, &self.questions, &outcome).inc();
+    }
+
+    /// Counts so many certificates that have appeared, or vanished.
+    pub(crate) fn changed(&self, change: CertificateChange, certificates: usize) {
+        let count = u64::try_from(certificates).expect("fewer than memory has bytes");
+        of(&CertificateChange::ALL, &self.changed, &change).inc_by(count);
     }
 
     /// Shows what is known of a project by its name; of all of them without one.

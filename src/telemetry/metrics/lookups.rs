@@ -15,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::{Label, Register};
+use crate::system::REVISION;
 
 /// Handles to the metrics of lookups. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -119,11 +120,13 @@ impl LookupMetrics {
             "From the request's head to the answer's record, by what the cache had",
             durations,
         );
-        let build = Family::<Label<&str>, Gauge>::default();
-        let build = registry.add("build_info", "The version that runs", build);
-        build
-            .get_or_create(&[("version", env!("CARGO_PKG_VERSION"))])
-            .set(1);
+        let build = Family::<[(&str, &str); 2], Gauge>::default();
+        let build = registry.add("build_info", "The version and the revision that run", build);
+        let labels = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("revision", REVISION),
+        ];
+        build.get_or_create(&labels).set(1);
         Self(Arc::new(Handles {
             counters: Outcome::ALL.map(|outcome| {
                 let counter =

@@ -167,6 +167,26 @@ async fn a_fetch_says_what_appeared_and_what_vanished_since_the_one_before() {
         [Some(&gone["fill_id"]), Some(&appeared), None]
     );
     assert!(fetch(&world, "nobody").await.get("appeared").is_none());
+    // Not the first, with nothing to compare it with, nor those that found the same.
+    let found = changed(&world, "").await;
+    assert_eq!(found["records"], json!([third, gone, back]));
+    assert_eq!(changed(&world, "&kind=lookup").await["records"], json!([]));
+    for (change, certificates) in [("appeared", 3), ("vanished", 2)] {
+        let metric = format!("certificates_changed_total{{change=\"{change}\"}}");
+        assert_eq!(world.metric(&metric).await, certificates, "{change}");
+    }
+    let target = "/audit/lookups?changed=no";
+    let refused = world.admin("GET", target, &operator_token(), "").await;
+    assert!(refused.text().contains("`changed`"), "{}", refused.text());
+}
+
+/// What is found of fetches that changed something.
+async fn changed(world: &World, more: &str) -> Value {
+    let target = format!("/audit/lookups?changed=true&first=oldest{more}");
+    world
+        .admin("GET", &target, &operator_token(), "")
+        .await
+        .json()
 }
 
 #[tokio::test]

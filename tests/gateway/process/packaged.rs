@@ -23,6 +23,17 @@ fn each_shell_gets_completions_of_every_command() {
 }
 
 #[test]
+fn the_version_names_the_revision_that_was_built() {
+    let said = output(command().arg("--version")).stdout;
+    let revision = option_env!("ATLAS_CERT_GATEWAY_REVISION").unwrap_or("unknown");
+    let expected = format!(
+        "atlas-cert-gateway {} ({revision})\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(String::from_utf8(said).unwrap(), expected);
+}
+
+#[test]
 fn the_manual_has_a_page_of_each_command_and_of_the_settings() {
     let files = tempfile::tempdir().unwrap();
     let written = output(command().arg("man").arg(files.path()));

@@ -255,6 +255,9 @@ type Choice = (&'static str, &'static [&'static str]);
 /// Of a search that chance has made up.
 fn options(chance: &mut Chance) -> Vec<String> {
     let mut options = Vec::new();
+    if chance.below(8) == 0 {
+        options.push("--changed".to_owned());
+    }
     let mut add = |name: &str, value: &str| options.push(format!("--{name}={value}"));
     let all: [Choice; 8] = [
         ("subject", &SUBJECTS),
