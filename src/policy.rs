@@ -235,6 +235,12 @@ impl Policy {
         }
     }
 
+    /// The names of those that grant something, in the order of the file.
+    pub(crate) fn granting(&self) -> impl Iterator<Item = &Arc<str>> {
+        let granting = self.rules.list.iter().filter(|rule| !rule.config.deny);
+        granting.map(|rule| &rule.name)
+    }
+
     pub(crate) fn unused(&self) -> Vec<&Arc<str>> {
         let unused = self.rules.list.iter().filter(|rule| !rule.is_used());
         unused.map(|rule| &rule.name).collect()

@@ -42,6 +42,7 @@ impl BuiltParts {
         let atlas = both(fleet, upstream);
         let ((identity, policy), ((fleet, upstream), (tls, ()))) =
             both(callers, both(atlas, both(tls, audit)))?;
+        metrics.policy.know(policy.granting());
         Ok(Self {
             identity,
             policy,

@@ -122,6 +122,8 @@ impl App {
         let taken = may_wait(move || state.take_state(&atlas)).await;
         taken.map_err(|refused| vec![refused.config_error()])?;
         self.gateway.identity.adopt(fresh.identity);
+        let granting = fresh.policy.granting();
+        self.gateway.policy_metrics.know(granting);
         self.gateway.policy.rcu(|earlier| {
             let policy = fresh.policy.clone().following(earlier);
             match &fresh.deny_list {

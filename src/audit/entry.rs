@@ -154,6 +154,11 @@ impl<'a> Entry<'a> {
         self.rule = rule.map(Arc::clone);
     }
 
+    /// The rule that granted or denied it.
+    pub fn rule(&self) -> Option<&Arc<str>> {
+        self.rule.as_ref()
+    }
+
     /// Writes the record; the answer may leave when this returns. After an error nothing may leave but a
     /// refusal. Dropped while it waits, the record is written all the same.
     pub async fn close(self, closing: Closing<'_>) -> Result<(), Unrecorded> {

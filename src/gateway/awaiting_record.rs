@@ -81,6 +81,10 @@ impl LookupRecord<'_> {
         };
         let (became, cache) = (closing.outcome, closing.cache);
         let savings = Savings::of(&closing);
+        if let Some(rule) = entry.rule().filter(|_| became != Outcome::Denied) {
+            let calls = (closing.upstream_calls, savings.saved);
+            gateway.policy_metrics.rules.lookup(rule, cache, calls);
+        }
         let ticket = match refused {
             Refused::OnItsOwn => entry.submit(&closing).map(Some),
             Refused::Folded => Ok(None),

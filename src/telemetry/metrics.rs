@@ -49,6 +49,7 @@ pub mod lookups;
 pub mod policy;
 pub mod process;
 pub(crate) mod readiness;
+mod rules;
 pub mod upstream;
 
 use std::fmt::{Debug, Write};

@@ -7,7 +7,7 @@ use atlas_cert_gateway::audit::search::{Filter, Order, Search, search};
 use atlas_cert_gateway::audit::usage::{GroupBy, Usage, UsageCounts};
 use atlas_simulator::{Asked, Fault};
 
-use crate::world::{FOREIGN_PROJECT, PROJECT, World, certs, operator_token, set, token};
+use crate::world::{FOREIGN_PROJECT, PROJECT, World, certs, operator_token, set, token, token_of};
 
 /// A world in which `long` has 700 certificates, `full` 500 and `empty` none.
 async fn world() -> World {
@@ -269,4 +269,62 @@ async fn the_report_of_the_trail_comes_to_what_the_metrics_say() {
             .await;
         assert_eq!(total.spent, on_callers);
     }
+}
+
+#[tokio::test]
+async fn a_rule_is_told_what_its_lookups_cost_and_save() {
+    let world = World::with(|plan| {
+        let rules = plan.config["access"]["rules"].as_array_mut().unwrap();
+        // More than have series of their own.
+        for number in 0..120 {
+            let rule = format!(
+                "name = \"spare-{number}\"\nsubjects = [\"spare\"]\nprojects = [\"*\"]\nusernames = [\"app{number}\"]"
+            );
+            let rule: toml::Table = rule.parse().unwrap();
+            rules.push(rule.into());
+        }
+    })
+    .await;
+    let of = async |metric: &str| world.metric(metric).await;
+    assert_eq!(
+        of("rule_lookups_total{rule=\"payments reads its projects\",cache=\"hit\"}").await,
+        0
+    );
+    for username in ["many", "many", "many", "secret-keeper"] {
+        world.ask(username).await;
+    }
+    for (metric, expected) in [
+        (
+            "rule_lookups_total{rule=\"payments reads its projects\",cache=\"miss\"}",
+            1,
+        ),
+        (
+            "rule_lookups_total{rule=\"payments reads its projects\",cache=\"hit\"}",
+            2,
+        ),
+        (
+            "rule_upstream_calls_total{rule=\"payments reads its projects\"}",
+            3,
+        ),
+        (
+            "rule_upstream_calls_saved_total{rule=\"payments reads its projects\"}",
+            6,
+        ),
+    ] {
+        assert_eq!(of(metric).await, expected, "{metric}");
+    }
+    let spare = token_of(&serde_json::json!({ "sub": "spare" }));
+    world
+        .send("GET", &certs(PROJECT, "app119"), &spare, &[])
+        .await;
+    assert_eq!(
+        of("rule_lookups_total{rule=\"(others)\",cache=\"miss\"}").await,
+        1
+    );
+    let page = world.admin("GET", "/metrics", "", "").await.text();
+    let series = page
+        .lines()
+        .filter(|line| line.contains("rule_upstream_calls_total{"));
+    assert_eq!(series.count(), 101);
+    assert!(!page.contains("rule=\"nobody reads secrets\""), "{page}");
 }
