@@ -2,6 +2,7 @@
 
 mod budgets;
 mod requests;
+mod sessions;
 mod status_page;
 
 use serde_json::json;

@@ -27,7 +27,7 @@ async fn the_page_is_for_people_and_runs_and_loads_nothing() {
         Some("text/html; charset=utf-8")
     );
     assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
-    assert_eq!(reply.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(reply.header("referrer-policy"), Some("same-origin"));
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     let text = reply.text();
     let (_, rest) = text.split_once("<style>").unwrap();
