@@ -1,5 +1,6 @@
 //! The admin listener: health, readiness, metrics, purge and explain.
 
+mod browser;
 mod budgets;
 mod requests;
 mod sessions;
