@@ -245,27 +245,38 @@ async fn a_session_ends_with_its_rule_its_key_or_a_click() {
     let mut config = toml::Table::new();
     let world = World::with(|plan| config = plan.config.clone()).await;
     set(&mut config, "atlas.base_url", world.atlas.base_url());
-    let reload = async |admin: bool| {
+    let reload = async |admin: bool, deny_file: Option<&str>| {
         let mut config = config.clone();
         config["access"]["rules"][2]["admin"] = admin.into();
+        if let Some(deny_file) = deny_file {
+            set(&mut config, "access.deny_file", deny_file);
+        }
         let config = Config::parse(&config.to_string(), []).unwrap();
         world.app.reload(&config).await.unwrap();
     };
     world.ask("app1").await;
     let mut cookie = sign_in(&world, &operator_token()).await;
     assert!(shows_names(&world, &cookie).await);
-    reload(false).await;
+    reload(false, None).await;
     assert!(!shows_names(&world, &cookie).await);
-    reload(true).await;
+    reload(true, None).await;
     assert!(!shows_names(&world, &cookie).await, "it has ended");
 
     cookie = sign_in(&world, &operator_token()).await;
     let secret = world.files.path().join("hmac");
     write_private(&secret, &HMAC_SECRET.to_uppercase());
-    reload(true).await;
+    reload(true, None).await;
     assert!(!shows_names(&world, &cookie).await);
     write_private(&secret, HMAC_SECRET);
-    reload(true).await;
+    reload(true, None).await;
+
+    cookie = sign_in(&world, &operator_token()).await;
+    let denied = world.files.path().join("deny");
+    write_private(&denied, "sub operator\n");
+    reload(true, denied.to_str()).await;
+    assert!(!shows_names(&world, &cookie).await);
+    write_private(&denied, "");
+    reload(true, None).await;
 
     cookie = sign_in(&world, &operator_token()).await;
     assert!(shows_names(&world, &cookie).await);

@@ -82,6 +82,13 @@ async fn it_says_what_was_saved_what_is_left_and_what_expires() {
         "{text}"
     );
     assert!(text.contains("Of 2 known users 0 have"), "{text}");
+    for part in [
+        "made 4 to 4, spared 8 to 8</title>",
+        "var(--good)\" stroke-width=\"2\" stroke-dasharray=\"4 2\" points=\"0,2 300,2\"",
+        "var(--bar)\" stroke-width=\"2\" points=\"0,30 300,30\"",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     // After an hour nobody has asked.
     let mut minutes = 0;
     while !page(&world, "")

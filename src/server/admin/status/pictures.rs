@@ -33,6 +33,11 @@ pub(super) struct Week {
 
 impl CallsPicture {
     pub(super) fn of(minutes: &[CallCounts]) -> Self {
+        // A line has two ends, also in the first minute.
+        let minutes = match minutes {
+            [one] => &[*one, *one],
+            minutes => minutes,
+        };
         let made: Vec<u64> = minutes.iter().map(|it| it.made).collect();
         let spared = minutes
             .iter()
