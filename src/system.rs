@@ -6,6 +6,7 @@ mod clock;
 mod files;
 mod hex;
 mod ids;
+mod printable;
 pub(crate) mod private_files;
 mod roots;
 mod secret;
@@ -22,6 +23,7 @@ pub(crate) use files::{
 };
 pub(crate) use hex::hex;
 pub use ids::Ids;
+pub(crate) use printable::printable;
 pub use roots::NoTls;
 pub(crate) use roots::Trust;
 pub use secret::{Secret, SecretFileError};

@@ -100,6 +100,10 @@ pub enum AdminAction {
     Restored,
     /// Read the audit trail.
     Search,
+    /// Signed in to the status page.
+    Session,
+    /// Signed out again.
+    SessionEnd,
     /// Looked at the status page, with names.
     Status,
     /// Asked who has asked how often.
@@ -177,6 +181,8 @@ impl AdminAction {
             Self::Reload => "reload",
             Self::Restored => "restored",
             Self::Search => "search",
+            Self::Session => "session",
+            Self::SessionEnd => "session_end",
             Self::Status => "status",
             Self::Usage => "usage",
         }

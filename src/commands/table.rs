@@ -3,10 +3,10 @@
 use std::io;
 use std::io::{IsTerminal, Write};
 
-use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
-use icu_properties::{CodePointMapData, CodePointSetData};
 use rustix::termios::tcgetwinsize;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+pub(in crate::commands) use crate::system::printable;
 
 pub(in crate::commands) struct TableColumn {
     pub(in crate::commands) name: &'static str,
@@ -160,36 +160,6 @@ pub(in crate::commands) fn terminal() -> Option<usize> {
     }
     let columns = tcgetwinsize(&out).ok()?.ws_col;
     (columns > 0).then(|| columns.into())
-}
-
-/// A text from outside as people write it. Only what a terminal obeys, or what cannot be seen, stands there
-/// as its number.
-pub(in crate::commands) fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_seen(character) {
-            shown.push(character);
-        } else {
-            shown.extend(character.escape_unicode());
-        }
-    }
-    shown
-}
-
-fn is_seen(character: char) -> bool {
-    if matches!(character, ' '..='~') {
-        return true;
-    }
-    let category = CodePointMapData::<GeneralCategory>::new().get(character);
-    let is_obeyed = matches!(
-        category,
-        GeneralCategory::Control
-            | GeneralCategory::Format
-            | GeneralCategory::LineSeparator
-            | GeneralCategory::ParagraphSeparator
-    );
-    let is_invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character);
-    !is_obeyed && !is_invisible
 }
 
 /// `text` in so many columns, without its middle where it needs more: names of certificates differ at both

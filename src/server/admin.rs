@@ -1,7 +1,7 @@
 //! The admin listener: health, readiness, metrics, purge, explain and the audit trail.
 //!
 //! Every path but the first three and `/openapi.json` needs a token whose rule grants `admin`, and what an operator does is on
-//! record like a lookup.
+//! record like a lookup. The cookie of a [session] opens the status page alone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,12 +26,14 @@ mod lookups;
 mod operation;
 mod purge;
 mod readiness;
+mod session;
 mod status;
 mod usage;
 
 pub(crate) use readiness::{Readiness, ReadinessReport};
 
 use self::operation::Operation;
+use self::session::Sessions;
 
 use super::body::payload::ResponseBody;
 use super::connection::{ConnectionPeer, ConnectionState};
@@ -63,6 +65,7 @@ pub(crate) struct Admin {
     scrape: Scrape,
     readiness: Arc<Readiness>,
     searches: Arc<Semaphore>,
+    sessions: Sessions,
     /// Purges of more than a key come one after the other, so that several leave callers a processor.
     large_purges: Semaphore,
 }
@@ -95,6 +98,7 @@ impl Admin {
             scrape,
             readiness,
             searches: Arc::new(Semaphore::new(lookups::SEARCHES)),
+            sessions: Sessions::default(),
             large_purges: Semaphore::new(1),
         }
     }
@@ -155,24 +159,54 @@ impl Admin {
             (&Method::GET, "/cache/explain") => self.explain(operation).await,
             (&Method::GET, "/access/explain") => self.explain_access(operation).await,
             (&Method::GET, "/audit/lookups") => self.lookups(operation).await,
-            (&Method::GET | &Method::HEAD, "/") => self.page_with_names(operation).await,
+            (&Method::GET | &Method::HEAD, "/") => self.page_with_names(operation, false).await,
             (&Method::GET, "/budgets") => self.budgets(operation).await,
             (&Method::GET, "/usage") => self.usage(operation).await,
             (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
             _ => Err(AdminRefusal::Method("GET")),
         };
+        self.with_rejection(operation, done).await
+    }
+
+    /// What a known operator has sent wrong is on record, too.
+    async fn with_rejection(
+        &self,
+        operation: &Operation<'_>,
+        done: Result<Response<ResponseBody>, AdminRefusal>,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
         if let Err(refusal) = &done
             && refusal.is_of_what_was_sent()
         {
+            let has_filters = operation.action == AdminAction::Search;
             let rejected = AdminRecord {
                 outcome: Outcome::Rejected,
                 status: Some(refusal.status().as_u16()),
-                filters: (action == AdminAction::Search).then_some(operation.query),
+                filters: has_filters.then_some(operation.query),
                 ..self.record_of(operation, Reach::Everything)
             };
             self.write_down(&rejected).await?;
         }
         done
+    }
+
+    /// The status page for who shows no token: with names for the holder of a session.
+    async fn open_page(
+        &self,
+        parts: &Parts,
+        request: &AdminRequest,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let Some(caller) = self.session_holder(&parts.headers).await else {
+            return Ok(self.page(None).await);
+        };
+        request.state.set_authenticated();
+        let operation = &Operation {
+            caller,
+            action: AdminAction::Status,
+            query: parts.uri.query().unwrap_or(""),
+            request,
+        };
+        let page = self.page_with_names(operation, true).await;
+        self.with_rejection(operation, page).await
     }
 
     fn is_believed(&self, caller: &Caller) -> bool {
@@ -264,40 +298,55 @@ impl Admin {
         admin_request: &AdminRequest,
     ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
-        let refused = |refusal| response::not_administered(&refusal, admin_request.request_id);
-        let credentials = match Addressed::read(&parts) {
-            // DNS rebinding: a foreign page that a browser was told is here names its own host.
-            Ok(addressed) if !self.hosts.include_or_local(addressed.host()) => {
-                return refused(AdminRefusal::Misdirected);
+        let answered = self.route(&parts, body, admin_request).await;
+        answered.unwrap_or_else(|refusal| {
+            let request_id = admin_request.request_id;
+            if let AdminRefusal::Unrecorded(problem) = &refusal {
+                debug!(%request_id, "not answered, because it is not on record: {problem}");
             }
-            Ok(addressed) => addressed.credentials(&parts.headers, false),
-            Err(BadRequest::Method) => return refused(AdminRefusal::Method("GET, HEAD, POST")),
-            Err(refusal) => return refused(AdminRefusal::Request(refusal)),
-        };
-        match (&parts.method, parts.uri.path()) {
-            (&Method::GET | &Method::HEAD, "/healthz") => {
-                response::json(StatusCode::OK, &"ok", None)
+            response::not_administered(&refusal, request_id)
+        })
+    }
+
+    async fn route(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        request: &AdminRequest,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let addressed = Addressed::read(parts).map_err(|bad| {
+            if bad == BadRequest::Method {
+                AdminRefusal::Method("GET, HEAD, POST")
+            } else {
+                AdminRefusal::Request(bad)
             }
-            (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
-            (&Method::GET | &Method::HEAD, "/")
-                if matches!(credentials, Ok(BearerCredentials::None)) =>
-            {
-                self.page().await
+        })?;
+        let host = addressed.host();
+        // DNS rebinding: a foreign page that a browser was told is here names its own host.
+        if !self.hosts.include_or_local(host) {
+            return Err(AdminRefusal::Misdirected);
+        }
+        let credentials = addressed.credentials(&parts.headers, false);
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
+        match parts.uri.path() {
+            "/healthz" if is_read => Ok(response::json(StatusCode::OK, &"ok", None)),
+            "/readyz" if is_read => Ok(self.ready()),
+            "/metrics" if is_read => Ok(self.metrics().await),
+            openapi::PATH if is_read => Ok(openapi::document()),
+            "/healthz" | "/readyz" | "/metrics" | openapi::PATH => {
+                Err(AdminRefusal::Method("GET, HEAD"))
             }
-            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
-            (&Method::GET | &Method::HEAD, openapi::PATH) => openapi::document(),
-            (_, "/healthz" | "/readyz" | "/metrics" | openapi::PATH) => {
-                refused(AdminRefusal::Method("GET, HEAD"))
+            "/" if is_read && matches!(credentials, Ok(BearerCredentials::None)) => {
+                Box::pin(self.open_page(parts, request)).await
             }
-            _ => {
-                let request_id = admin_request.request_id;
-                self.administer(&parts, credentials, body, admin_request).await.unwrap_or_else(|refusal| {
-                    if let AdminRefusal::Unrecorded(problem) = &refusal {
-                        debug!(%request_id, "not answered, because it is not on record: {problem}");
-                    }
-                    response::not_administered(&refusal, request_id)
-                })
+            "/session" if parts.method == Method::POST => {
+                Box::pin(self.begin_session((parts, host), body, request)).await
             }
+            "/session/end" if parts.method == Method::POST => {
+                self.end_session((parts, host), request).await
+            }
+            "/session" | "/session/end" => Err(AdminRefusal::Method("POST")),
+            _ => Box::pin(self.administer(parts, credentials, body, request)).await,
         }
     }
 }

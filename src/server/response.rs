@@ -164,6 +164,8 @@ pub(crate) enum AdminRefusal {
     /// The database does not answer.
     CentralTrailAway,
     Denied,
+    /// No browser says that the form stands on the status page.
+    ForeignForm,
     /// The path takes these methods.
     Method(&'static str),
     Misdirected,
@@ -204,6 +206,7 @@ impl AdminRefusal {
             Self::BadToken
             | Self::CentralTrailAway
             | Self::Denied
+            | Self::ForeignForm
             | Self::Misdirected
             | Self::NoKeys
             | Self::Request(_)

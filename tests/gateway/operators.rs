@@ -1,7 +1,9 @@
 //! The admin listener: health, readiness, metrics, purge and explain.
 
+mod browser;
 mod budgets;
 mod requests;
+mod sessions;
 mod status_page;
 
 use serde_json::json;

@@ -3,6 +3,7 @@
 //! `tests/conformance` and some benches compile it into themselves.
 
 pub(crate) mod authority;
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod engine;
 pub(crate) mod files;

@@ -16,6 +16,11 @@ pub(crate) struct Server {
     pub(crate) tests: &'static str,
 }
 
+pub(crate) const CHROMEDRIVER: Server = Server {
+    program: "chromedriver",
+    package: "chromium-driver",
+    tests: "the status page in a browser",
+};
 pub(crate) const ENGINE: Server = Server {
     program: "redis-server",
     package: "redis-server",
@@ -47,7 +52,20 @@ pub(crate) const RSYSLOGD: Server = Server {
     tests: "rsyslog as a receiver of the audit trail",
 };
 
-pub(crate) const ALL: [Server; 6] = [ENGINE, HAPROXY, NGINX, POSTGRES, RSYSLOGD, IMRELP];
+pub(crate) const ALL: [Server; 7] = [
+    CHROMEDRIVER,
+    ENGINE,
+    HAPROXY,
+    NGINX,
+    POSTGRES,
+    RSYSLOGD,
+    IMRELP,
+];
+
+/// The rules of accessibility, as npm's package `axe-core` has them: the file `axe.min.js`, where `AXE_CORE` names it.
+pub(crate) fn axe_core() -> Option<PathBuf> {
+    env::var_os("AXE_CORE").map(PathBuf::from)
+}
 
 impl Server {
     /// Whether there is one; a failure where there has to be.

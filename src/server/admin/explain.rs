@@ -16,8 +16,9 @@ use crate::server::query::parameters;
 use crate::server::response::AdminRefusal;
 use crate::upstream::{BudgetView, CooldownCause};
 
+/// What is known of a list; serialised, it is the answer.
 #[derive(Serialize)]
-struct ExplainedEntry {
+pub(super) struct ExplainedEntry {
     #[serde(flatten)]
     explanation: Explanation,
     budget: ExplainedBudget,
@@ -83,23 +84,26 @@ impl Admin {
         let query = cert_query(operation.query, QUERY_FORM, nothing_else)
             .map_err(|message| AdminRefusal::Query(Cow::Owned(message)))?;
         let explained = async {
-            let gateway = &self.gateway;
-            let fleet = match &gateway.fleet {
-                Some(fleet) => Some(ExplainedFleet::of(fleet, &query).await),
-                None => None,
-            };
-            let value = ExplainedEntry {
-                explanation: gateway.cache.explain(&query, gateway.clock.now()),
-                budget: gateway.upstream.budget_view(&query.project).into(),
-                fleet,
-            };
             Ok(Done {
-                value,
+                value: self.known_of(&query).await,
                 entries: None,
             })
         };
         let reach = Reach::CertQuery(&query);
         self.perform(operation, reach, explained).await
+    }
+
+    pub(super) async fn known_of(&self, query: &CertQuery) -> ExplainedEntry {
+        let gateway = &self.gateway;
+        let fleet = match &gateway.fleet {
+            Some(fleet) => Some(ExplainedFleet::of(fleet, query).await),
+            None => None,
+        };
+        ExplainedEntry {
+            explanation: gateway.cache.explain(query, gateway.clock.now()),
+            budget: gateway.upstream.budget_view(&query.project).into(),
+            fleet,
+        }
     }
 }
 
@@ -126,4 +130,4 @@ pub(super) fn cert_query(
     })
 }
 
-const QUERY_FORM: &str = "must be groupId=…&username=…, percent-encoded";
+pub(super) const QUERY_FORM: &str = "must be groupId=…&username=…, percent-encoded";

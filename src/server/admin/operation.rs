@@ -33,12 +33,20 @@ impl Admin {
         reach: Reach<'_>,
         work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
     ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let done = self.record_of_reach(operation, reach, work).await;
+        Ok(json(operation, &done?))
+    }
+
+    /// The same, for an answer that is no JSON.
+    pub(super) async fn record_of_reach<T>(
+        &self,
+        operation: &Operation<'_>,
+        reach: Reach<'_>,
+        work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
+    ) -> Result<T, AdminRefusal> {
         let policy = self.gateway.policy.load_full();
         match policy.may_administer(&operation.caller, reach) {
-            Ok(administrator) => {
-                let done = self.finish(operation, reach, &administrator, work).await;
-                Ok(json(operation, &done?))
-            }
+            Ok(administrator) => self.finish(operation, reach, &administrator, work).await,
             Err(denied) => Err(self.deny(operation, reach, &denied).await),
         }
     }
@@ -83,6 +91,9 @@ impl Admin {
             // Whatever else an operator has begun is done, even if they hang up.
             _ if action == AdminAction::Search && operation.request.gone.is_cancelled() => {
                 (Outcome::Abandoned, None)
+            }
+            Ok(_) if action == AdminAction::Session => {
+                (Outcome::Answered, Some(StatusCode::SEE_OTHER.as_u16()))
             }
             Ok(_) => (Outcome::Answered, Some(StatusCode::OK.as_u16())),
             Err(refusal) => (Outcome::Failed, Some(refusal.status().as_u16())),

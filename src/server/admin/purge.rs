@@ -1,9 +1,6 @@
 //! `POST /cache/purge`: removes entries, or marks them stale (soft purge).
 
-use std::time::Duration;
-
 use http::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -45,19 +42,9 @@ impl Admin {
         operation: &Operation<'_>,
         body: Incoming,
     ) -> Result<Response<ResponseBody>, AdminRefusal> {
-        let body = Limited::new(body, LARGEST_BODY).collect();
-        let body = self.gateway.clock.timeout(BODY_PATIENCE, body).await;
-        let body = body
-            .map_err(|_| AdminRefusal::TooLate)?
-            .map_err(|problem| {
-                if problem.is::<LengthLimitError>() {
-                    AdminRefusal::TooLarge
-                } else {
-                    AdminRefusal::Body("cannot be read")
-                }
-            })?;
+        let body = self.read_body(body).await?;
         let request: PurgeRequest =
-            serde_json::from_slice(&body.to_bytes()).map_err(|_| AdminRefusal::Body(PURGE_FORM))?;
+            serde_json::from_slice(&body).map_err(|_| AdminRefusal::Body(PURGE_FORM))?;
         let soft = request.soft;
         let what = what_to_purge(request)?;
         let reach = match &what {
@@ -120,7 +107,5 @@ fn what_to_purge(request: PurgeRequest) -> Result<Purge, AdminRefusal> {
     }
 }
 
-const LARGEST_BODY: usize = 16 << 10;
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
 const PURGE_FORM: &str = "must be {\"groupId\": \"…\", \"username\": \"…\"}, `groupId` alone or {\"all\": true}, \
                           with \"soft\": true to mark stale instead of removing";

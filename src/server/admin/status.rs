@@ -1,8 +1,9 @@
 //! `GET /`: the status page, for people. HTML without a script, and without a name unless an operator's token is shown.
 
-use std::ops::ControlFlow;
+mod names;
+mod pictures;
+
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use askama::Template;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -10,20 +11,20 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
-use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
+use super::Admin;
 use super::operation::{Done, Operation};
 use super::readiness::ReadinessReport;
-use super::{Admin, lookups};
-use crate::audit::search::{self, Filter, Order, Search};
 use crate::gateway::CallCounts;
 use crate::insight::EndingCounts;
 use crate::policy::Reach;
 use crate::server::body::payload::ResponseBody;
 use crate::server::response::AdminRefusal;
-use crate::system::in_background;
 use crate::upstream::ProjectBudget;
+
+use self::names::Names;
+use self::pictures::{CallsPicture, ShownBudget, Week, bars};
 
 #[derive(Template)]
 #[template(path = "page.html")]
@@ -35,66 +36,37 @@ struct Page {
     would_have_cost: u64,
     made: u64,
     share: u64,
-    least: u64,
-    most: u64,
-    points: String,
+    calls: CallsPicture,
     entries: u64,
     kibibytes: u64,
-    has_names: bool,
     budgets: Vec<ShownBudget>,
     users: u64,
     ended: u64,
     within_28: u64,
     weeks: Vec<Week>,
     weeks_text: String,
-    denials: Vec<Denial>,
-}
-
-struct ShownBudget {
-    name: String,
-    remaining: u64,
-    percent: u64,
-    width: u64,
-    ours: u64,
-    others: u64,
-    tone: &'static str,
-    lasts: String,
-}
-
-/// A bar of the picture.
-struct Week {
-    x: usize,
-    y: u64,
-    height: u64,
-}
-
-/// A lookup that was denied.
-#[derive(Deserialize)]
-struct Denial {
-    time: String,
-    #[serde(default)]
-    subject: String,
-    #[serde(default)]
-    group_id: String,
-    #[serde(default)]
-    username: String,
+    /// What became of signing in.
+    notice: Option<&'static str>,
+    names: Option<Names>,
 }
 
 impl Admin {
-    /// The page without a name.
-    pub(super) async fn page(&self) -> Response<ResponseBody> {
-        html(&self.draw(None, Vec::new()).await)
+    /// The page without a name; what became of signing in stands on it.
+    pub(super) async fn page(&self, notice: Option<&'static str>) -> Response<ResponseBody> {
+        let page = self.draw(None).await;
+        html(&Page { notice, ..page })
     }
 
     /// The page with the names that an operator may know; that it was looked at is on record.
     pub(super) async fn page_with_names(
         &self,
         operation: &Operation<'_>,
+        is_of_session: bool,
     ) -> Result<Response<ResponseBody>, AdminRefusal> {
         let drawn = async {
-            let denials = self.last_denials(operation).await?;
+            let names = Box::pin(self.names(operation, is_of_session)).await?;
             Ok(Done {
-                value: self.draw(Some(operation), denials).await,
+                value: self.draw(Some((operation, names))).await,
                 entries: None,
             })
         };
@@ -102,14 +74,14 @@ impl Admin {
         Ok(html(&page))
     }
 
-    async fn draw(&self, operator: Option<&Operation<'_>>, denials: Vec<Denial>) -> Page {
+    async fn draw(&self, names: Option<(&Operation<'_>, Names)>) -> Page {
+        let (operator, names) = names.unzip();
         let gateway = &self.gateway;
         let now = gateway.clock.now().wall;
         let minutes = gateway.last_hour.each(gateway.call_counts());
         let sum = |of: fn(&CallCounts) -> u64| minutes.iter().map(of).sum::<u64>();
         let (would_have_cost, made) = (sum(|it| it.would_have_cost), sum(|it| it.made));
         let saved = would_have_cost.saturating_sub(made);
-        let most = minutes.iter().map(|it| it.made).max().unwrap_or(0);
         let known = gateway.known_lists.clone();
         let counts = spawn_blocking(move || known.count_ending(now)).await;
         // A panic in it has been logged.
@@ -127,12 +99,9 @@ impl Admin {
             would_have_cost,
             made,
             share: (saved * 100).checked_div(would_have_cost).unwrap_or(0),
-            least: minutes.iter().map(|it| it.made).min().unwrap_or(0),
-            most,
-            points: line(&minutes, most),
+            calls: CallsPicture::of(&minutes),
             entries,
             kibibytes: bytes / 1_024,
-            has_names: operator.is_some(),
             budgets: budgets
                 .map(|(number, budget)| {
                     ShownBudget::of(&budget, self.name(operator, number, &budget))
@@ -143,7 +112,8 @@ impl Admin {
             within_28: counts.within_four_weeks(),
             weeks: bars(&counts.by_week),
             weeks_text: counts.by_week.map(|users| users.to_string()).join(", "),
-            denials,
+            notice: None,
+            names,
         }
     }
 
@@ -165,114 +135,11 @@ impl Admin {
             format!("project {}", number + 1)
         }
     }
-
-    async fn last_denials(&self, operation: &Operation<'_>) -> Result<Vec<Denial>, AdminRefusal> {
-        let policy = self.gateway.policy.load_full();
-        if policy
-            .may_administer(&operation.caller, Reach::Everything)
-            .is_err()
-        {
-            return Ok(Vec::new());
-        }
-        let search = std::sync::Arc::clone(&self.searches).try_acquire_owned();
-        let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
-        let now = self.gateway.clock.now().wall;
-        let filter = Filter {
-            outcome: Some("denied".to_owned()),
-            kind: Some("lookup".to_owned()),
-            since: Some(now.minus(SHOWN_DENIALS)),
-            ..Filter::default()
-        };
-        let directory = self.gateway.audit.directory().to_owned();
-        let hidden = policy.hidden(&operation.caller);
-        let gone = operation.request.gone.clone();
-        let found = in_background(move || {
-            let mut denials: Vec<Denial> = Vec::new();
-            let newest = Search {
-                directories: &[directory],
-                filter: &filter,
-                order: Order::NewestFirst,
-            };
-            let is_over = || gone.is_cancelled();
-            let searched = search::search_until(&newest, &is_over, |found| {
-                if !lookups::is_hidden(found.line, &hidden) {
-                    denials.extend(serde_json::from_str(found.line).ok());
-                }
-                if denials.len() == MOST_DENIALS {
-                    return ControlFlow::Break(());
-                }
-                ControlFlow::Continue(())
-            });
-            drop(search);
-            searched.map(|_| denials)
-        });
-        let found = found.await.ok_or(AdminRefusal::Unexpected)?;
-        found.map_err(|_| AdminRefusal::Unreadable)
-    }
 }
 
-impl ShownBudget {
-    fn of(budget: &ProjectBudget, name: String) -> Self {
-        let bucket = &budget.bucket;
-        let (percent, width) = (
-            part(bucket.remaining, bucket.capacity, 100),
-            part(bucket.remaining, bucket.capacity, 120),
-        );
-        let reserve_in = Duration::try_from_secs_f64(bucket.reserve_in).ok();
-        let (tone, lasts) = match reserve_in.map(|time| time.as_secs()) {
-            None => ("good", "for good".to_owned()),
-            Some(0) => ("bad", "at the reserve".to_owned()),
-            Some(seconds) => (
-                "warn",
-                format!("{} min to the reserve", seconds.div_ceil(60)),
-            ),
-        };
-        Self {
-            name,
-            remaining: bucket.remaining,
-            percent,
-            width,
-            ours: bucket.ours_per_minute,
-            others: bucket.others_per_minute,
-            tone,
-            lasts,
-        }
-    }
-}
-
-/// `value` of `whole`, as a part of `all`.
-fn part(value: u64, whole: u64, all: u64) -> u64 {
-    value
-        .min(whole)
-        .saturating_mul(all)
-        .checked_div(whole)
-        .unwrap_or(0)
-}
-
-/// The calls of each minute, from left to right.
-fn line(minutes: &[CallCounts], most: u64) -> String {
-    let last = u64::try_from(minutes.len().saturating_sub(1)).unwrap_or(1);
-    let points = (0..).zip(minutes).map(|(at, minute)| {
-        let (x, y) = (
-            part(at, last.max(1), 300),
-            58 - part(minute.made, most.max(1), 56),
-        );
-        format!("{x},{y}")
-    });
-    points.collect::<Vec<_>>().join(" ")
-}
-
-fn bars(weeks: &[u64]) -> Vec<Week> {
-    let most = weeks.iter().copied().max().unwrap_or(0).max(1);
-    let bars = weeks.iter().enumerate().map(|(week, users)| {
-        let height = part(*users, most, 56);
-        Week {
-            x: week * 23,
-            y: 60 - height,
-            height,
-        }
-    });
-    bars.collect()
+/// A form's fields as a query has them: a form writes a space as a plus sign.
+pub(super) fn of_form(fields: &str) -> String {
+    fields.replace('+', "%20")
 }
 
 fn html(page: &Page) -> Response<ResponseBody> {
@@ -285,7 +152,8 @@ fn html(page: &Page) -> Response<ResponseBody> {
     headers.insert(header::CONTENT_TYPE, fixed("text/html; charset=utf-8"));
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
-    headers.insert(header::REFERRER_POLICY, fixed("no-referrer"));
+    // With `no-referrer` a browser would not say of the page's own forms that they are from here.
+    headers.insert(header::REFERRER_POLICY, fixed("same-origin"));
     headers.insert(header::CACHE_CONTROL, fixed("no-store"));
     response
 }
@@ -300,6 +168,3 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     );
     HeaderValue::try_from(policy).expect("it is visible ASCII")
 });
-
-const MOST_DENIALS: usize = 10;
-const SHOWN_DENIALS: Duration = Duration::from_hours(24);

@@ -16,6 +16,7 @@ use tracing::error;
 use super::Admin;
 use super::lookups::is_hidden;
 use super::operation::{Done, Operation};
+use crate::atlas::Timestamp;
 use crate::audit::search::{self, Filter, Order, Search};
 use crate::audit::usage::{GroupBy, Usage, UsageCounts, UsageRow};
 use crate::policy::Reach;
@@ -55,41 +56,9 @@ impl Admin {
         let asked = UsageQuery::read(operation.query)
             .map_err(|message| AdminRefusal::Query(Cow::Borrowed(message)))?;
         let added_up = async {
-            let search = Arc::clone(&self.searches).try_acquire_owned();
-            let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
-            let now = self.gateway.clock.now().wall;
-            let filter = Filter {
-                since: Some(now.minus(Duration::from_secs(asked.minutes * 60))),
-                ..Filter::default()
-            };
-            let since = filter.since.unwrap_or(now);
-            let directory = self.gateway.audit.directory().to_owned();
-            let hidden = self.gateway.policy.load().hidden(&operation.caller);
-            let gone = operation.request.gone.clone();
-            let by = asked.by;
-            let rows = in_background(move || {
-                let mut usage = Usage::new(by);
-                let everything = Search {
-                    directories: &[directory],
-                    filter: &filter,
-                    order: Order::NewestFirst,
-                };
-                let is_over = || gone.is_cancelled();
-                let searched = search::search_until(&everything, &is_over, |found| {
-                    if !is_hidden(found.line, &hidden) {
-                        usage.add(found.line);
-                    }
-                    ControlFlow::Continue(())
-                });
-                drop(search);
-                searched.map(|_| usage.rows())
-            });
-            let rows = rows.await.ok_or(AdminRefusal::Unexpected)?;
-            let rows = rows.map_err(|problem| {
-                let request_id = operation.request.request_id;
-                error!(%request_id, "usage could not be added up: {problem}");
-                AdminRefusal::Unreadable
-            })?;
+            let (by, now) = (asked.by, self.gateway.clock.now().wall);
+            let since = now.minus(Duration::from_secs(asked.minutes * 60));
+            let rows = self.add_up(operation, by, since).await?;
             let total_count = rows.len();
             let shown = rows.into_iter().take(asked.top);
             Ok(Done {
@@ -104,6 +73,47 @@ impl Admin {
             })
         };
         self.perform(operation, Reach::Everything, added_up).await
+    }
+
+    /// The rows of all lookups since then, but for what a rule denies the operator.
+    pub(super) async fn add_up(
+        &self,
+        operation: &Operation<'_>,
+        by: GroupBy,
+        since: Timestamp,
+    ) -> Result<Vec<UsageRow>, AdminRefusal> {
+        let search = Arc::clone(&self.searches).try_acquire_owned();
+        let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
+        let filter = Filter {
+            since: Some(since),
+            ..Filter::default()
+        };
+        let directory = self.gateway.audit.directory().to_owned();
+        let hidden = self.gateway.policy.load().hidden(&operation.caller);
+        let gone = operation.request.gone.clone();
+        let rows = in_background(move || {
+            let mut usage = Usage::new(by);
+            let everything = Search {
+                directories: &[directory],
+                filter: &filter,
+                order: Order::NewestFirst,
+            };
+            let is_over = || gone.is_cancelled();
+            let searched = search::search_until(&everything, &is_over, |found| {
+                if !is_hidden(found.line, &hidden) {
+                    usage.add(found.line);
+                }
+                ControlFlow::Continue(())
+            });
+            drop(search);
+            searched.map(|_| usage.rows())
+        });
+        let rows = rows.await.ok_or(AdminRefusal::Unexpected)?;
+        rows.map_err(|problem| {
+            let request_id = operation.request.request_id;
+            error!(%request_id, "usage could not be added up: {problem}");
+            AdminRefusal::Unreadable
+        })
     }
 }
 

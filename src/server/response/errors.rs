@@ -239,6 +239,7 @@ pub(super) fn of_operators(refusal: &AdminRefusal) -> ErrorReply {
         AdminRefusal::Denied => forbidden(
             "The access rules do not allow this caller to do that. Ask the gateway's operators.",
         ),
+        AdminRefusal::ForeignForm => foreign_form(),
         AdminRefusal::Method(methods) => {
             not_allowed(&format!("This path takes {methods} only."), methods)
         }
@@ -336,6 +337,10 @@ fn busy(wait: Duration) -> ErrorReply {
 
 fn forbidden(detail: &str) -> ErrorReply {
     ours(StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN", detail)
+}
+
+fn foreign_form() -> ErrorReply {
+    forbidden("Only the status page's own form may ask for this: open `/` in a browser and use it.")
 }
 
 fn invalid_response(detail: &str) -> ErrorReply {

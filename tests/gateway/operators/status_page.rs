@@ -27,7 +27,7 @@ async fn the_page_is_for_people_and_runs_and_loads_nothing() {
         Some("text/html; charset=utf-8")
     );
     assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
-    assert_eq!(reply.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(reply.header("referrer-policy"), Some("same-origin"));
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     let text = reply.text();
     let (_, rest) = text.split_once("<style>").unwrap();
@@ -82,6 +82,13 @@ async fn it_says_what_was_saved_what_is_left_and_what_expires() {
         "{text}"
     );
     assert!(text.contains("Of 2 known users 0 have"), "{text}");
+    for part in [
+        "made 4 to 4, spared 8 to 8</title>",
+        "var(--good)\" stroke-width=\"2\" stroke-dasharray=\"4 2\" points=\"0,2 300,2\"",
+        "var(--bar)\" stroke-width=\"2\" points=\"0,30 300,30\"",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     // After an hour nobody has asked.
     let mut minutes = 0;
     while !page(&world, "")
