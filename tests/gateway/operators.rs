@@ -60,7 +60,7 @@ async fn health_readiness_and_metrics_need_no_token() {
         );
     }
     assert!(page.contains("\nprocess_resident_memory_bytes "));
-    assert!(!page.contains("app1") && !page.contains(PROJECT) && !page.contains("payments"));
+    assert!(!page.contains("app1") && !page.contains(PROJECT) && !page.contains("payments-"));
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ impl Conditions {
         if let Some(name) = &filter.username {
             all.username(name);
         }
-        if filter.changed {
+        if filter.wants_changes() {
             all.and("kind = 'fetch'");
         }
         if let Some(status) = filter.status {

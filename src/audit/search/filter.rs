@@ -65,8 +65,8 @@ pub struct Filter {
     #[arg(long, value_name = "SERIAL", value_parser = certificate)]
     pub certificate: Option<i64>,
     /// Only fetches with which a certificate appeared or vanished, against the fetch before.
-    #[arg(long)]
-    pub changed: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    pub changed: Option<bool>,
     /// Only records with a number above this: the next page, oldest first.
     #[arg(long, value_name = "SEQ", value_parser = number)]
     pub after: Option<u64>,
@@ -104,6 +104,11 @@ pub enum BadFilter {
 }
 
 impl Filter {
+    /// Whether only fetches with which something changed are wanted.
+    pub(in crate::audit) fn wants_changes(&self) -> bool {
+        self.changed == Some(true)
+    }
+
     /// Sets the filter of this name; `24h` is counted from `now`.
     pub fn set(&mut self, name: &str, value: &str, now: Timestamp) -> Result<(), BadFilter> {
         match name {
@@ -123,17 +128,7 @@ impl Filter {
             "request-id" => once("request-id", &mut self.request_id, id(value)),
             "fill-id" => once("fill-id", &mut self.fill_id, id(value)),
             "certificate" => once("certificate", &mut self.certificate, certificate(value)),
-            "changed" => match value {
-                "true" if self.changed => Err(BadFilter::Twice("changed")),
-                "true" => {
-                    self.changed = true;
-                    Ok(())
-                }
-                _ => Err(BadFilter::Value {
-                    name: "changed",
-                    allowed: "true",
-                }),
-            },
+            "changed" => once("changed", &mut self.changed, flag(value)),
             "after" => once("after", &mut self.after, number(value)),
             "before" => once("before", &mut self.before, number(value)),
             _ => Err(BadFilter::Unknown),
@@ -185,6 +180,10 @@ fn group(text: &str) -> Result<String, &'static str> {
     let id: Result<ProjectId, _> = text.parse();
     id.map(|id| id.as_str().to_owned())
         .map_err(|_| "24 lower-case hexadecimal digits")
+}
+
+fn flag(text: &str) -> Result<bool, &'static str> {
+    text.parse().map_err(|_| "true or false")
 }
 
 fn outcome(text: &str) -> Result<String, &'static str> {

@@ -65,7 +65,7 @@ impl<'a> LineFilter<'a> {
             text("rule", &filter.rule, limits::NAME),
             text("group_id", &filter.group, limits::SHORT),
             // Of a fetch that is compared with the one before.
-            filter.changed.then(|| ",\"before\":\"".to_owned()),
+            filter.wants_changes().then(|| ",\"before\":\"".to_owned()),
             // In every kind of record something follows it.
             filter.status.map(|status| format!(",\"status\":{status},")),
             text("outcome", &filter.outcome, limits::SHORT),
@@ -186,7 +186,7 @@ impl<'a> LineFilter<'a> {
         let is_named = |filter: &UsernameFilter| filter.pass(line);
         self.username.as_ref().is_none_or(is_named).then_some(())?;
         let is_shown = self.shown.as_ref().is_none_or(|shown| shown.pass(line));
-        let is_changed = !self.filter.changed || is_changed(line);
+        let is_changed = !self.filter.wants_changes() || is_changed(line);
         (is_peer && is_shown && is_changed).then_some(seq)
     }
 }

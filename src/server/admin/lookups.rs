@@ -166,7 +166,11 @@ impl LookupsQuery {
                 name => filter.set(name, &value, now)?,
             }
         }
-        let usual_kind = if filter.changed { "fetch" } else { "lookup" };
+        let usual_kind = if filter.changed == Some(true) {
+            "fetch"
+        } else {
+            "lookup"
+        };
         filter.kind.get_or_insert_with(|| usual_kind.to_owned());
         Ok(Self {
             filter,

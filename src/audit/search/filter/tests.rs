@@ -98,7 +98,7 @@ struct Program {
 const ID: &str = "0198a3f0-0000-7000-8000-000000000000";
 /// An option, a value that it takes, and one that it does not take.
 type Example = (&'static str, &'static str, Option<&'static str>);
-const OPTIONS: [Example; 18] = [
+const OPTIONS: [Example; 19] = [
     ("subject", "ci", None),
     ("issuer", "https://idp.internal.example", None),
     ("client-id", "payments", None),
@@ -115,6 +115,7 @@ const OPTIONS: [Example; 18] = [
     ("request-id", ID, Some("7")),
     ("fill-id", ID, Some("7")),
     ("certificate", "5225608189600411232", Some("0x5e")),
+    ("changed", "true", Some("no")),
     ("after", "7", Some("-1")),
     ("before", "7", Some("x")),
 ];
