@@ -76,6 +76,8 @@ pub(crate) struct ListFacts {
     /// Bytes of memory.
     pub(crate) bytes: usize,
     pub(crate) refreshed_ahead: bool,
+    /// Whether an earlier process has fetched it, and the snapshot has kept it.
+    pub(crate) restored: bool,
     /// Whether a soft purge, or a clock that ran ahead, has ended its fresh life.
     pub(crate) softly_purged: bool,
     /// Seconds since Atlas last failed to replace it.
@@ -226,6 +228,7 @@ impl Inner {
             etag: format!("\"{}\"", entry.tag(now.wall)),
             bytes: entry.weight(),
             refreshed_ahead: entry.has(EntryMark::Ahead),
+            restored: entry.is_restored(),
             softly_purged: entry.has(EntryMark::SoftlyPurged),
             failed_seconds_ago: in_vain.filter(|_| held_back.is_none()),
             held_back_seconds_ago: in_vain.filter(|_| held_back.is_some()),

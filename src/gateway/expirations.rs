@@ -42,7 +42,7 @@ impl Gateway {
         &self,
         arrival: Arrival<'_>,
         request: &ExpirationsRequest<'_>,
-        render: impl Fn(&Result<FoundExpirations, Refusal>) -> Rendered<R>,
+        render: impl Fn(&Result<FoundExpirations, Refusal>, AllowancesLeft) -> Rendered<R>,
     ) -> Result<(R, Present), Unrecorded> {
         let arrived = arrival.at;
         let present = self.metrics.request();
@@ -58,7 +58,12 @@ impl Gateway {
         let resolved = AssertUnwindSafe(self.resolve_expirations(request, &mut record));
         let outcome = resolved.catch_unwind().await;
         let outcome = outcome.unwrap_or(Err(Refusal::Panicked));
-        let rendered = render(&outcome);
+        let LookupRecord {
+            mut entry,
+            allowances,
+            ..
+        } = record;
+        let rendered = render(&outcome, allowances);
         let now = arrived.at(self.clock.elapsed());
         let mut closing = Closing {
             status: rendered.status,
@@ -66,7 +71,6 @@ impl Gateway {
             certificates: rendered.certificates,
             ..Closing::abandoned(now)
         };
-        let LookupRecord { mut entry, .. } = record;
         let mut folded = None;
         let tickets = match &outcome {
             Ok(found) => {
@@ -80,7 +84,8 @@ impl Gateway {
                     Refused::OnItsOwn => vec![entry.submit(&closing)?],
                     Refused::Folded => Vec::new(),
                     Refused::TooMany(refusals) => {
-                        folded = Some(render(&Err(Refusal::TooManyRefusals(refusals))));
+                        let refusal = Err(Refusal::TooManyRefusals(refusals));
+                        folded = Some(render(&refusal, allowances));
                         Vec::new()
                     }
                 }
@@ -131,9 +136,10 @@ impl Gateway {
             .map_err(|denied| Refusal::denied(denied, &mut record.entry))?;
         record.entry.set_rule(Some(grant.rule()));
         let now = self.clock.now();
-        self.allowance
-            .admit_question(&caller, grant.lookups_per_minute(), now)
-            .map_err(Refusal::RateLimited)?;
+        let limit = grant.lookups_per_minute();
+        let admitted = self.allowance.admit_question(&caller, limit, now);
+        record.allowances = self.allowance.left_for_questions(&caller, limit, now);
+        admitted.map_err(Refusal::RateLimited)?;
         let has_inventory = grant.has_inventory();
         drop(grant);
         let inventory = if request.is_of_all {

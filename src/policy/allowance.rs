@@ -184,15 +184,35 @@ impl Allowance {
 
     /// What is left of the caller's limits.
     pub(crate) fn left(&self, caller: &Caller, permit: &Permit<'_>, now: Moment) -> AllowancesLeft {
-        let left = |buckets: &Mutex<TokenBuckets>, limit: &RateLimit<'_>| {
-            let who = [&*caller.issuer, &*caller.subject, &**limit.rule];
-            lock(buckets).left(self.seed.hash_one(who), limit.per_minute, now.elapsed)
-        };
-        let (lookups, misses) = (permit.lookups_per_minute(), permit.misses_per_minute());
+        let misses = permit.misses_per_minute();
         AllowancesLeft {
-            lookups: lookups.map(|limit| left(&self.lookups, limit)),
-            misses: misses.map(|limit| left(&self.misses, limit)),
+            misses: misses.map(|limit| self.left_of(&self.misses, caller, limit, now)),
+            ..self.left_for_questions(caller, permit.lookups_per_minute(), now)
         }
+    }
+
+    /// What is left for questions that never cost Atlas a call.
+    pub(crate) fn left_for_questions(
+        &self,
+        caller: &Caller,
+        lookups: Option<&RateLimit<'_>>,
+        now: Moment,
+    ) -> AllowancesLeft {
+        AllowancesLeft {
+            lookups: lookups.map(|limit| self.left_of(&self.lookups, caller, limit, now)),
+            misses: None,
+        }
+    }
+
+    fn left_of(
+        &self,
+        buckets: &Mutex<TokenBuckets>,
+        caller: &Caller,
+        limit: &RateLimit<'_>,
+        now: Moment,
+    ) -> AllowanceLeft {
+        let who = [&*caller.issuer, &*caller.subject, &**limit.rule];
+        lock(buckets).left(self.seed.hash_one(who), limit.per_minute, now.elapsed)
     }
 
     /// Counts the calls of an admitted miss beyond its first, once they are known.

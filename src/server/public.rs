@@ -26,7 +26,7 @@ use super::hosts::Hosts;
 use super::proxies::Proxies;
 use super::public_url::PublicUrl;
 use super::request::{BadRequest, CertRequest, Received};
-use super::response::REQUEST_ID;
+use super::response::{REQUEST_ID, tell_allowances};
 use super::service::Handler;
 use super::{Config, openapi, request};
 use crate::audit::{Arrival, RequestId};
@@ -205,16 +205,19 @@ impl PublicHandler {
         };
         let waiting = peer.state.wait();
         let request = asked.request();
-        let reply = self.gateway.expirations(arrival, &request, |outcome| {
-            if let Err(refusal) = outcome {
-                note_refused(peer, refusal);
-            } else {
-                peer.state.set_authenticated();
-            }
-            let mut rendered = asked.render(outcome, stamp.request_id, &peer.unsent);
-            form.close(&mut rendered.reply);
-            rendered
-        });
+        let reply = self
+            .gateway
+            .expirations(arrival, &request, |outcome, left| {
+                if let Err(refusal) = outcome {
+                    note_refused(peer, refusal);
+                } else {
+                    peer.state.set_authenticated();
+                }
+                let mut rendered = asked.render(outcome, stamp.request_id, &peer.unsent);
+                form.close(&mut rendered.reply);
+                tell_allowances(&mut rendered.reply, left);
+                rendered
+            });
         let reply = reply.await;
         drop(waiting);
         form.finish(reply.map(|(response, present)| (response, Some(present))))

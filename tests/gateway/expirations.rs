@@ -278,8 +278,16 @@ async fn an_unchanged_answer_is_a_304_although_its_age_has_changed() {
 #[tokio::test]
 async fn the_rules_allowance_of_lookups_counts_what_is_asked_here() {
     let world = World::with(|plan| set_rule(plan, 0, "lookups_per_minute", 2)).await;
-    for status in [200, 200, 429] {
-        assert_eq!(ask(&world, "").await.status, status);
+    for (status, rest) in [
+        (200, r#""lookups";r=1;t=30"#),
+        (200, r#""lookups";r=0;t=60"#),
+        (429, r#""lookups";r=0;t=60"#),
+    ] {
+        let reply = ask(&world, "").await;
+        assert_eq!(reply.status, status);
+        assert_eq!(reply.header("ratelimit"), Some(rest));
+        let policy = reply.header("ratelimit-policy");
+        assert_eq!(policy, Some(r#""lookups";q=2;w=60"#));
     }
 }
 

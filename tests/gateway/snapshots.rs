@@ -14,7 +14,7 @@ use atlas_simulator::{Asked, Fault};
 use serde_json::Value;
 
 use crate::client::Reply;
-use crate::world::{NOW, PROJECT, Plan, World, set, use_api_key};
+use crate::world::{NOW, PROJECT, Plan, World, operator_token, set, use_api_key};
 
 /// A gateway that keeps its lists, and asks Atlas by an API key.
 async fn world(change: impl FnOnce(&mut Plan)) -> World {
@@ -63,6 +63,13 @@ fn cache_status(reply: &Reply) -> String {
     status.replace("atlas-cert-gateway; ", "")
 }
 
+/// What explain says of where the list of `app1` is from.
+async fn is_restored(world: &World) -> Value {
+    let target = format!("/cache/explain?groupId={PROJECT}&username=app1");
+    let explained = world.admin("GET", &target, &operator_token(), "").await;
+    explained.json()["list"]["restored"].clone()
+}
+
 fn restorations(world: &World) -> Vec<Value> {
     let mut records = world.records();
     records.retain(|record| record["action"] == "restored");
@@ -78,6 +85,7 @@ async fn refused(world: &World, reason: &str) -> u64 {
 async fn after_a_restart_without_atlas_a_list_goes_on_with_its_true_age() {
     let world = world(|_| {}).await;
     let first = ask(&world, "app1").await;
+    assert_eq!(is_restored(&world).await, false);
     world.advance(Duration::from_mins(1));
     atlas_is_down(&world);
     let world = world
@@ -91,6 +99,7 @@ async fn after_a_restart_without_atlas_a_list_goes_on_with_its_true_age() {
     let status = cache_status(&again);
     assert!(status.starts_with("hit; ttl="), "{status}");
     assert!(status.ends_with("; detail=restored"), "{status}");
+    assert_eq!(is_restored(&world).await, true);
     let lookups = world.lookups();
     assert_eq!(lookups[1]["cache"], "hit");
     assert_eq!(lookups[1]["fill_id"], lookups[0]["fill_id"]);
