@@ -20,6 +20,7 @@ mod lists;
 mod look;
 mod members;
 mod names;
+mod purge_times;
 mod purges;
 mod reply;
 mod reply_limit;
@@ -45,7 +46,7 @@ pub(crate) use bucket::{
 pub(crate) use check::FleetCheck;
 pub use config::{Config, EngineUrl};
 pub(crate) use connection::ConnectError;
-pub(crate) use events::{FleetEvent, What};
+pub(crate) use events::{FleetEvent, Operator, What};
 pub(crate) use functions::{LIBRARY, RIGHTS};
 pub(crate) use lists::{Lease, ListAnswer, SharedEntry, Wanted};
 pub(crate) use members::Confirmed;
