@@ -20,6 +20,7 @@ mod lists;
 mod look;
 mod members;
 mod names;
+mod purge_times;
 mod purges;
 mod reply;
 mod reply_limit;
@@ -45,7 +46,7 @@ pub(crate) use bucket::{
 pub(crate) use check::FleetCheck;
 pub use config::{Config, EngineUrl};
 pub(crate) use connection::ConnectError;
-pub(crate) use events::{FleetEvent, What};
+pub(crate) use events::{FleetEvent, Operator, What};
 pub(crate) use functions::{LIBRARY, RIGHTS};
 pub(crate) use lists::{Lease, ListAnswer, SharedEntry, Wanted};
 pub(crate) use members::Confirmed;
@@ -79,6 +80,8 @@ struct Shared {
     clock: Clock,
     metrics: FleetMetrics,
     connection: ArcSwapOption<Connection>,
+    /// Why nothing can be shared now.
+    problem: ArcSwapOption<String>,
     turns: Turns,
     list_waiters: ListWaiters,
     events: Events,
@@ -124,6 +127,7 @@ impl Fleet {
             clock,
             metrics,
             connection: ArcSwapOption::empty(),
+            problem: ArcSwapOption::empty(),
             turns: Turns::new(identity.fetches_per_project),
             list_waiters: ListWaiters::default(),
             events: Events::default(),
@@ -148,7 +152,13 @@ impl Fleet {
         self.0.config.replicas
     }
 
-    /// Whether this replica shares with the others now.
+    /// Why this replica shares nothing with the others now; `None` if it does.
+    pub(crate) fn problem(&self) -> Option<Arc<String>> {
+        let not_yet = || (!self.is_connected()).then(|| Arc::new("there is no connection".into()));
+        self.0.problem.load_full().or_else(not_yet)
+    }
+
+    /// Whether there is a connection, by which purges are heard.
     pub(crate) fn is_connected(&self) -> bool {
         self.0.connection.load().is_some()
     }
@@ -202,7 +212,7 @@ impl Fleet {
         if self.hear().await.is_err() {
             return;
         }
-        self.0.metrics.connected.set(1);
+        self.note_usable();
         if let Some(Tally { times, span }) = self.0.failures.is_over(self.0.clock.elapsed()) {
             let seconds = span.as_secs();
             info!(times, seconds, "connected to the fleet's engine again");
@@ -237,7 +247,18 @@ impl Fleet {
         }
     }
 
+    fn note_usable(&self) {
+        self.0.problem.store(None);
+        self.0.metrics.connected.set(1);
+    }
+
+    fn note_problem(&self, problem: String) {
+        self.0.problem.store(Some(Arc::new(problem)));
+        self.0.metrics.connected.set(0);
+    }
+
     fn note_failure(&self, error: &ConnectError) {
+        self.note_problem(Chain(error).to_string());
         let now = self.0.clock.elapsed();
         if let Some(Tally { times, .. }) = self.0.failures.happened(now) {
             warn!(
@@ -285,9 +306,16 @@ impl Fleet {
                 let took = clock.elapsed().saturating_sub(began);
                 metrics.answered(function, took.as_secs_f64());
                 metrics.called(function, FleetResult::Ok);
+                // It is called each second, and refused where there is no room.
+                if function == FleetFunction::Here && self.0.problem.load().is_some() {
+                    self.note_usable();
+                }
                 return Ok(value);
             }
             Ok(Err(error)) if is_of_this_call(&error) => {
+                if error.code() == Some("OOM") {
+                    self.note_problem(format!("its memory is full, raise `maxmemory`: {error}"));
+                }
                 let now = clock.elapsed();
                 if let Some(Tally { times, .. }) = self.0.failures.happened(now) {
                     warn!(

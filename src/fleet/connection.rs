@@ -40,8 +40,9 @@ pub(crate) enum ConnectError {
     Name,
     #[error("cannot read the password")]
     Password(#[source] SecretFileError),
-    #[error("it refuses us")]
-    Refused(#[source] RedisError),
+    // Its source says the same again.
+    #[error("it refuses us: {0}")]
+    Refused(RedisError),
     #[error(
         "it lacks the functions, and we may not load them: run `atlas-cert-gateway fleet functions | redis-cli -x FUNCTION LOAD REPLACE`"
     )]

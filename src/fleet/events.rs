@@ -4,7 +4,6 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use redis::Value;
@@ -13,8 +12,10 @@ use tokio::sync::Notify;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::purge_times::{IsDenied, PurgeTimes};
 use super::reply::{number, parts, text, word};
 use super::{Alone, Fleet};
+use crate::atlas::CertQuery;
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetRejection};
 
 /// What one replica tells the others.
@@ -30,6 +31,18 @@ pub(crate) struct FleetEvent {
     pub(crate) project: Option<String>,
     /// Of which user; of all of the project, if of none.
     pub(crate) username: Option<String>,
+    /// Who is denied some of it by a rule: those lists stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) operator: Option<Operator>,
+}
+
+/// An operator by what rules go by, so that each replica finds out what is denied to it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Operator {
+    pub(crate) subject: Box<str>,
+    pub(crate) issuer: Box<str>,
+    pub(crate) client_id: Option<Box<str>>,
+    pub(crate) scopes: Box<[Box<str>]>,
 }
 
 /// What has happened to lists.
@@ -53,8 +66,7 @@ pub(crate) type OnFirstHearing = Box<dyn FnOnce(String) -> BoxFuture<'static, ()
 #[derive(Default)]
 pub(super) struct Events {
     bell: Notify,
-    /// When everything was last purged, and softly purged, by the engine's clock.
-    purged_all: [AtomicU64; 2],
+    purge_times: PurgeTimes,
     place: Mutex<Option<Place>>,
     on_event: std::sync::OnceLock<OnEvent>,
     on_first_hearing: Mutex<Option<OnFirstHearing>>,
@@ -85,10 +97,9 @@ impl Events {
         self.bell.notified().await;
     }
 
-    /// When everything was last purged, and softly purged, as arguments of functions.
-    pub(super) fn purged_all(&self) -> [String; 2] {
-        let at = |at: &AtomicU64| at.load(Ordering::Relaxed).to_string();
-        self.purged_all.each_ref().map(at)
+    /// When a list was last purged, and softly purged, without a trace of it in the engine; as arguments of functions.
+    pub(super) fn purged(&self, query: &CertQuery) -> [String; 2] {
+        self.purge_times.of(query).map(|at| at.to_string())
     }
 
     fn take_on_first_hearing(&self) -> Option<OnFirstHearing> {
@@ -149,6 +160,11 @@ impl Fleet {
         }
     }
 
+    /// Which lists a purge by an operator leaves as they are, once and before [`Fleet::run`].
+    pub(crate) fn on_denied(&self, is_denied: IsDenied) {
+        self.0.events.purge_times.on_denied(is_denied);
+    }
+
     /// What is done when the engine is heard for the first time; before [`Fleet::run`].
     pub(crate) fn on_first_hearing(&self, on_first: OnFirstHearing) {
         let waiting = &self.0.events.on_first_hearing;
@@ -185,13 +201,12 @@ impl Fleet {
     pub(super) async fn hear(&self) -> Result<(), Alone> {
         let events = &self.0.events;
         let time = self.engine_time().await?;
-        for at in &events.purged_all {
-            // The engine's clock was set back, and would be behind for as long.
-            at.fetch_min(time, Ordering::Relaxed);
-        }
+        // The engine's clock may have been set back, and would be behind for as long.
+        events.purge_times.bound(time);
         let last = self.plain("GET", &[&self.0.names.of_fleet("n")]).await?;
         let last = Place::read(last).unwrap_or_default();
         let Some(mut place) = events.place() else {
+            self.hear_of_purges().await?;
             // The first connection: there is nothing here that could be too old, or this says what may be.
             let on_first = events.take_on_first_hearing();
             if let Some(on_first) = on_first {
@@ -226,11 +241,32 @@ impl Fleet {
         Ok(())
     }
 
+    /// Learns which purges have left no trace in the engine but their events: what lies there may be older.
+    async fn hear_of_purges(&self) -> Result<(), Alone> {
+        let stream = self.0.names.of_fleet("ev");
+        let mut last = Place::default().id;
+        loop {
+            let after = ["COUNT", "1000", "STREAMS", &*stream, &*last];
+            let told = told(self.plain("XREAD", &after).await?);
+            for told in &told {
+                if let Some(event) = self.open_event(told) {
+                    self.0.events.purge_times.note(&event, told.at);
+                }
+            }
+            let Some(newest) = told.into_iter().next_back() else {
+                return Ok(());
+            };
+            last = newest.id;
+        }
+    }
+
+    fn open_event(&self, told: &Told) -> Option<FleetEvent> {
+        let opened = self.0.keys.open(&self.about_events(), &told.sealed).ok()?;
+        serde_json::from_slice(&opened).ok()
+    }
+
     async fn apply(&self, told: &Told) {
-        let events = &self.0.events;
-        let opened = self.0.keys.open(&self.about_events(), &told.sealed).ok();
-        let event = opened.and_then(|text| serde_json::from_slice::<FleetEvent>(&text).ok());
-        let Some(event) = event else {
+        let Some(event) = self.open_event(told) else {
             // It may be of a key that is not ours yet; what it would have ended here, is ended.
             self.0.metrics.rejected(FleetRejection::Seal);
             self.note_lost();
@@ -238,22 +274,14 @@ impl Fleet {
             return;
         };
         self.0.metrics.event(event.what.kind());
-        let [hard, soft] = &events.purged_all;
-        match event.what {
-            What::Purged if event.project.is_none() => {
-                hard.fetch_max(told.at, Ordering::Relaxed);
-            }
-            What::SoftlyPurged if event.project.is_none() => {
-                soft.fetch_max(told.at, Ordering::Relaxed);
-            }
-            What::Changed(_) | What::Purged | What::SoftlyPurged => {}
-        }
+        self.0.events.purge_times.note(&event, told.at);
         if event.replica != self.0.replica {
             self.act(Some(event)).await;
         }
     }
 
     async fn lost(&self, place: Place) -> Result<(), Alone> {
+        self.hear_of_purges().await?;
         self.note_lost();
         self.act(None).await;
         self.0.events.set_place(place);

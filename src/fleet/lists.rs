@@ -155,7 +155,7 @@ impl Fleet {
         let mut keys = vec![&*names.entry, &*names.lease, &*names.purges];
         keys.extend(failure.as_deref());
         let (span, lease) = (millis(span), millis(LEASE));
-        let [hard, soft] = self.0.events.purged_all();
+        let [hard, soft] = self.0.events.purged(query);
         let arguments = [word, &span, id, &lease, &hard, &soft].map(str::as_bytes);
         let began = self.0.clock.elapsed();
         let reply = self.call(FleetFunction::Open, &keys, &arguments).await?;
@@ -234,7 +234,7 @@ impl Lease {
             return false;
         }
         let (fresh, keep) = (millis(fresh), millis(keep));
-        let [hard, soft] = self.fleet.0.events.purged_all();
+        let [hard, soft] = self.fleet.0.events.purged(&self.query);
         let channel = self.fleet.0.names.of_fleet("bell");
         let arguments = [
             self.id.as_bytes(),

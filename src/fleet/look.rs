@@ -32,7 +32,7 @@ impl Fleet {
     pub(crate) async fn look_at_list(&self, query: &CertQuery) -> Result<ListView, Alone> {
         let names = self.0.names.list(query);
         let keys = [&*names.entry, &*names.lease, &*names.purges];
-        let [hard, soft] = self.0.events.purged_all();
+        let [hard, soft] = self.0.events.purged(query);
         let arguments = [hard.as_bytes(), soft.as_bytes()];
         let reply = self.call(FleetFunction::Look, &keys, &arguments).await?;
         read_view(reply).ok_or_else(|| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::events::{FleetEvent, What};
+use super::events::{FleetEvent, Operator, What};
 use super::reply::number;
 use super::{Alone, Fleet};
 use crate::atlas::{CertQuery, ProjectId};
@@ -20,13 +20,14 @@ pub(crate) enum PurgeTarget<'p> {
 }
 
 impl Fleet {
-    /// Purges for all replicas, by the request of an operator. Says the number of the event, by which it can be
-    /// [confirmed](Fleet::confirmed).
+    /// Purges for all replicas, by the request of an operator, who is named where some of it is denied to them. Says
+    /// the number of the event, by which it can be [confirmed](Fleet::confirmed).
     pub(crate) async fn purge(
         &self,
         what: PurgeTarget<'_>,
         soft: bool,
         request_id: Uuid,
+        operator: Option<Operator>,
     ) -> Result<u64, Alone> {
         let (project, username) = match what {
             PurgeTarget::All => (None, None),
@@ -46,6 +47,7 @@ impl Fleet {
             },
             project: project.map(|project| project.as_str().to_owned()),
             username,
+            operator,
         };
         let names = &self.0.names;
         let (stream, count) = (names.of_fleet("ev"), names.of_fleet("n"));
@@ -53,6 +55,8 @@ impl Fleet {
         let how = if soft { "soft" } else { "hard" };
         let reply = match what {
             PurgeTarget::All => return self.tell(&event).await,
+            // The project's purges in the engine are those of all of its lists.
+            PurgeTarget::Project(_) if event.operator.is_some() => return self.tell(&event).await,
             PurgeTarget::Project(project) => {
                 let keys = [&*names.purges(project), &stream, &count];
                 let kept = LONGEST_KEPT.as_millis().to_string();
@@ -79,6 +83,7 @@ impl Fleet {
             what: What::Changed(fill_id),
             project: Some(query.project.as_str().to_owned()),
             username: Some(query.username.as_str().to_owned()),
+            operator: None,
         };
         // Whoever does not hear it goes by the list that it has, until its time.
         let _ = self.tell(&event).await;

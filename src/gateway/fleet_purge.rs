@@ -7,19 +7,22 @@ use futures_util::FutureExt;
 use tracing::warn;
 
 use super::{Gateway, PurgeError};
-use crate::atlas::CertQuery;
+use crate::atlas::{CertQuery, Timestamp};
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
 use crate::cache::Purge;
-use crate::fleet::{Alone, Confirmed, FleetEvent, PurgeTarget, What};
+use crate::fleet::{Alone, Confirmed, FleetEvent, Operator, PurgeTarget, What};
+use crate::identity::{Caller, RuleListNumber};
+use crate::policy::Hidden;
 
 impl Gateway {
     /// Purges what the fleet shares, and tells the other replicas; `None` without a fleet. What is cached here is
-    /// not concerned.
+    /// not concerned. `operator` is who asks for it, if a rule denies them anything.
     pub(crate) async fn tell_purge(
         &self,
         what: &Purge,
         soft: bool,
         request_id: RequestId,
+        operator: Option<&Caller>,
     ) -> Option<Result<u64, Alone>> {
         let purged = match what {
             Purge::All => PurgeTarget::All,
@@ -27,7 +30,9 @@ impl Gateway {
             Purge::Key(query) => PurgeTarget::List(query),
         };
         let fleet = self.fleet.as_ref()?;
-        Some(fleet.purge(purged, soft, request_id.uuid()).await)
+        let operator = operator.map(named);
+        let told = fleet.purge(purged, soft, request_id.uuid(), operator);
+        Some(told.await)
     }
 
     /// How many replicas have done what they were told; this one has.
@@ -50,6 +55,12 @@ impl Gateway {
     pub(crate) fn listen_to_fleet(self: &Arc<Self>) {
         let Some(fleet) = &self.fleet else { return };
         let gateway = Arc::downgrade(self);
+        fleet.on_denied(Box::new(move |operator, query| {
+            let (project, username) = (query.project.as_str(), query.username.as_str());
+            let hidden = gateway.upgrade().map(|gateway| gateway.hidden(operator));
+            hidden.is_some_and(|hidden| hidden.has(Some(project), Some(username)))
+        }));
+        let gateway = Arc::downgrade(self);
         fleet.on_event(Box::new(move |event| {
             let gateway = gateway.upgrade();
             async move {
@@ -64,7 +75,7 @@ impl Gateway {
     async fn hear(&self, event: Option<FleetEvent>) {
         let Some(event) = event else {
             // Something was lost, so each list is asked of the fleet before it is served again.
-            self.forget(Purge::All, true).await;
+            self.forget(Purge::All, true, None).await;
             return;
         };
         let Some(what) = purge_of(&event) else {
@@ -72,7 +83,7 @@ impl Gateway {
                 replica = event.replica,
                 "an event of another replica cannot be read"
             );
-            self.forget(Purge::All, true).await;
+            self.forget(Purge::All, true, None).await;
             return;
         };
         let soft = match (event.what, &what) {
@@ -84,7 +95,8 @@ impl Gateway {
             (What::Purged, _) => false,
         };
         let (project, username) = (event.project.clone(), event.username.clone());
-        let entries = self.forget(what, soft).await;
+        let hidden = event.operator.as_ref().map(|it| self.hidden(it));
+        let entries = self.forget(what, soft, hidden).await;
         let record = AdminRecord {
             request_id: event.request_id.map(RequestId::from),
             group_id: project.as_deref(),
@@ -101,9 +113,19 @@ impl Gateway {
         }
     }
 
-    async fn forget(&self, what: Purge, soft: bool) -> u64 {
+    /// What this replica's rules deny an operator.
+    fn hidden(&self, operator: &Operator) -> Hidden {
+        self.policy.load().hidden(&Arc::new(caller(operator)))
+    }
+
+    async fn forget(&self, what: Purge, soft: bool, hidden: Option<Hidden>) -> u64 {
         loop {
-            match self.purge(what.clone(), soft, |_, _| false).await {
+            let hidden = hidden.clone();
+            let stays = move |project: &str, username: &str| {
+                let hidden = hidden.as_ref();
+                hidden.is_some_and(|hidden| hidden.has(Some(project), Some(username)))
+            };
+            match self.purge(what.clone(), soft, stays).await {
                 Ok(entries) => return entries,
                 // It has been logged.
                 Err(PurgeError::Panicked) => return 0,
@@ -111,6 +133,30 @@ impl Gateway {
                 Err(PurgeError::SnapshotStays(_)) => self.clock.sleep(BETWEEN_REMOVALS).await,
             }
         }
+    }
+}
+
+/// An operator as the other replicas are told of them.
+fn named(caller: &Caller) -> Operator {
+    Operator {
+        subject: caller.subject.clone(),
+        issuer: Box::from(&*caller.issuer),
+        client_id: caller.client_id.clone(),
+        scopes: caller.scopes.clone(),
+    }
+}
+
+/// An operator that another replica has told of. It holds no token here, and is asked about by rules alone.
+fn caller(operator: &Operator) -> Caller {
+    Caller {
+        subject: operator.subject.clone(),
+        issuer: Arc::from(&*operator.issuer),
+        client_id: operator.client_id.clone(),
+        token_id: None,
+        key_id: None,
+        scopes: operator.scopes.clone(),
+        expires_at: Timestamp::from_seconds(0),
+        rule_list: RuleListNumber::default(),
     }
 }
 

@@ -55,7 +55,7 @@ impl ExplainedFleet {
         let entry = looked.and_then(|view| view.entry);
         let lease_left = looked.and_then(|view| view.lease_left);
         Self {
-            connected: fleet.is_connected(),
+            connected: fleet.problem().is_none(),
             stored_seconds_ago: entry.map(|entry| entry.stored_ago.as_secs()),
             fresh_for_seconds: entry.map(|entry| entry.fresh_for.as_secs()),
             lease_ends_in_milliseconds: lease_left.map(|left| left.as_millis()),

@@ -62,8 +62,10 @@ impl Admin {
                 Purge::Key(_) => None,
             };
             let request_id = operation.request.request_id;
-            let told = self.gateway.tell_purge(&what, soft, request_id).await;
             let hidden = self.gateway.policy.load().hidden(&operation.caller);
+            let limited = (!hidden.is_empty()).then_some(&*operation.caller);
+            let told = self.gateway.tell_purge(&what, soft, request_id, limited);
+            let told = told.await;
             // What is denied to the operator stays as it is.
             let stays =
                 move |project: &str, username: &str| hidden.has(Some(project), Some(username));

@@ -169,10 +169,11 @@ impl Readiness {
 
     fn fleet(&self, report: &mut ReadinessReport) {
         let fleet = self.gateway.fleet.as_ref();
-        if let Some(fleet) = fleet.filter(|fleet| !fleet.is_connected()) {
+        if let Some((fleet, why)) = fleet.and_then(|fleet| Some((fleet, fleet.problem()?))) {
             let replicas = fleet.replicas();
             let problem = format!(
-                "its engine cannot be asked: this replica goes on alone, with one {replicas}th of what all may spend"
+                "its engine cannot be used, so this replica goes on alone, with one {replicas}th of what all may \
+                 spend: {why}"
             );
             report.degraded(ReadinessPart::Fleet, problem);
         }

@@ -36,7 +36,9 @@ impl CallPermit {
         self.slot.went_well = Some(outcome == Some(CallOutcome::Answered));
         limits.limiter.learn_of_host(outcome, now);
         let known = (self.ended_before, quota);
+        let is_shared = limits.limiter.fleet().is_some();
         let (opened, others, wait) = limits.with_project(|project| {
+            project.bucket.share(is_shared);
             let opened = outcome.is_some_and(|outcome| project.breaker.ended(outcome, now));
             let (others, wait) = project.learn(outcome, known, cooldown, (shared.jitter, now));
             (opened, others, wait)

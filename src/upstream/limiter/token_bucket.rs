@@ -199,6 +199,11 @@ impl TokenBucket {
         self.ended += 1;
     }
 
+    /// Whether other replicas of our fleet may call from now on.
+    pub(super) fn share(&mut self, is_shared: bool) {
+        self.usage.share(is_shared);
+    }
+
     /// Corrects the estimate by what Atlas says in the answer to a call that has not [`ended`](Self::ended)
     /// yet. Returns how many calls other clients have surely spent since the last answer. Numbers that
     /// cannot be are ignored.

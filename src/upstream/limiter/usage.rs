@@ -14,6 +14,8 @@ use super::sliding_window::SlidingWindow;
 #[derive(Clone, Debug, Default)]
 pub(super) struct BucketUsage {
     last: Option<LastReading>,
+    /// Other replicas of our fleet call, too: what they take is not told from what others take, and nobody is blamed.
+    is_shared: bool,
     /// The least that remained in each of the last five minutes, and when.
     lows: SlidingWindow<Option<Low>, 60, 5>,
     /// What was spent in each of them.
@@ -41,6 +43,7 @@ struct LastReading {
     expected: u64,
     filled_at: Duration,
     ended: u64,
+    is_shared: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,11 @@ pub(super) struct QuotaReading {
 }
 
 impl BucketUsage {
+    /// Whether other replicas of our fleet may call from now on.
+    pub(super) fn share(&mut self, is_shared: bool) {
+        self.is_shared = is_shared;
+    }
+
     /// Atlas has answered; how many calls others have spent since it last did.
     pub(super) fn observe(&mut self, reading: QuotaReading) -> u64 {
         let QuotaReading { remaining, at, .. } = reading;
@@ -71,6 +79,7 @@ impl BucketUsage {
                 expected: remaining,
                 filled_at: at,
                 ended: reading.ended,
+                is_shared: self.is_shared,
             });
             return 0;
         };
@@ -79,15 +88,17 @@ impl BucketUsage {
         let ours = reading.ended.saturating_sub(last.ended);
         let filled = last.expected.saturating_add(back).min(reading.capacity);
         let expected = filled.saturating_sub(ours);
-        let others = expected
+        let missing = expected
             .saturating_sub(reading.in_flight)
             .saturating_sub(remaining);
+        let is_shared = self.is_shared || last.is_shared;
+        let others = if is_shared { 0 } else { missing };
         let filled_at = last.filled_at + Duration::from_secs(periods.saturating_mul(60));
         // A bucket that is full has lost what else would have come back in this period. An answer to a
         // call that was sent before the last answer may be the older one.
         let is_full = remaining >= reading.capacity - reading.capacity / 20;
         let has_filled = remaining > expected && is_full && reading.ended_before >= last.ended;
-        let (expected, filled_at) = if has_filled {
+        let (expected, filled_at) = if has_filled || is_shared {
             (remaining, at)
         } else {
             // No more than one period can have come back early.
@@ -103,6 +114,7 @@ impl BucketUsage {
             expected,
             filled_at,
             ended: reading.ended,
+            is_shared: self.is_shared,
         };
         others
     }

@@ -13,6 +13,7 @@ enum Fault {
     CutInReply,
     Flushed,
     Killed,
+    Loading,
     NoFunctions,
     NoRights,
     OutOfMemory,
@@ -23,27 +24,29 @@ enum Fault {
     WrongPassword,
 }
 
-type Row = (Fault, u64, &'static str, usize);
+type Row = (Fault, &'static str, &'static str, usize);
 
-/// Each fault; whether the replicas are connected once they have met it, what then comes of the functions by which
-/// lists are asked for, and the calls of Atlas for a list that both are asked for.
-const FAULTS: [Row; 11] = [
-    (Fault::CutInReply, 0, "alone", 2),
-    (Fault::Flushed, 1, "ok", 1),
-    (Fault::Killed, 0, "alone", 2),
-    (Fault::NoFunctions, 1, "ok", 1),
-    (Fault::NoRights, 0, "alone", 2),
-    (Fault::OutOfMemory, 1, "refused", 2),
-    (Fault::ReadOnly, 0, "alone", 2),
-    (Fault::RestartedEmpty, 1, "ok", 1),
-    (Fault::Stopped, 0, "alone", 2),
-    (Fault::UserOff, 0, "alone", 2),
-    (Fault::WrongPassword, 0, "alone", 2),
+/// Each fault; what readiness says of the engine once the replicas have met it, nothing if they share; what then comes
+/// of the functions by which lists are asked for, and the calls of Atlas for a list that both are asked for.
+const FAULTS: [Row; 12] = [
+    (Fault::CutInReply, "spend: ", "alone", 2),
+    (Fault::Flushed, "", "ok", 1),
+    (Fault::Killed, "cannot reach it", "alone", 2),
+    (Fault::Loading, "BusyLoading", "alone", 2),
+    (Fault::NoFunctions, "", "ok", 1),
+    (Fault::NoRights, "no permissions", "alone", 2),
+    (Fault::OutOfMemory, "raise `maxmemory`", "refused", 2),
+    (Fault::ReadOnly, "read only replica", "alone", 2),
+    (Fault::RestartedEmpty, "", "ok", 1),
+    (Fault::Stopped, "did not answer in time", "alone", 2),
+    (Fault::UserOff, "WRONGPASS", "alone", 2),
+    (Fault::WrongPassword, "WRONGPASS", "alone", 2),
 ];
 
 #[tokio::test]
 async fn whatever_befalls_the_engine_callers_are_answered() {
-    for (fault, connected, result, calls) in FAULTS {
+    let mut wrong = Vec::new();
+    for (fault, problem, result, calls) in FAULTS {
         let Some(mut engine) = Engine::start().await else {
             return;
         };
@@ -69,7 +72,7 @@ async fn whatever_befalls_the_engine_callers_are_answered() {
         );
         assert!(calls_for(&replicas, "app2").await <= 2, "{fault:?}");
         for world in &replicas {
-            let settled = until_connected_is(world, connected);
+            let settled = until_connected_is(world, u64::from(problem.is_empty()));
             first.while_time_passes(settled).await;
         }
         let opened = format!("fleet_operations_total{{operation=\"open\",result=\"{result}\"}}");
@@ -79,15 +82,22 @@ async fn whatever_befalls_the_engine_callers_are_answered() {
         assert!(second.metric(&opened).await > before, "{fault:?}");
         for world in &replicas {
             let report = world.admin("GET", "/readyz", "", "").await;
-            let is_degraded = report.text().contains("\"part\":\"fleet\"");
-            assert_eq!(
-                (report.status, is_degraded),
-                (200, connected == 0),
-                "{fault:?}"
-            );
+            assert_eq!(report.status, 200, "{fault:?}");
+            let report = report.json();
+            let mut degraded = report["degraded"].as_array().unwrap().iter();
+            let told = degraded.find(|it| it["part"] == "fleet");
+            let told = told.map(|it| it["problem"].as_str().unwrap());
+            assert_eq!(told.is_none(), problem.is_empty(), "{fault:?}: {told:?}");
+            if told.is_some_and(|told| !told.contains(problem)) {
+                wrong.push(format!("{fault:?}: {told:?}"));
+            }
         }
     }
+    assert_eq!(wrong, [""; 0]);
 }
+
+/// Of each command that a client may send at once.
+const LOADING: &[u8] = b"-LOADING is loading\r\n-LOADING is loading\r\n-LOADING is loading\r\n";
 
 /// Asks both, one after the other; the calls of Atlas.
 async fn calls_for([first, second]: &[World; 2], username: &str) -> usize {
@@ -101,22 +111,14 @@ async fn calls_for([first, second]: &[World; 2], username: &str) -> usize {
 
 async fn befall(engine: &mut Engine, fault: Fault) {
     let commands: &[&str] = match fault {
-        Fault::CutInReply => {
-            engine.kill();
-            let listener = UnixListener::bind(engine.socket()).unwrap();
-            tokio::spawn(async move {
-                while let Ok((mut stream, _)) = listener.accept().await {
-                    // It may have hung up.
-                    let _ = stream.write_all(b"%7\r\n$6\r\nser").await;
-                }
-            });
-            &[]
-        }
+        // What follows a header of a map is awaited.
+        Fault::CutInReply => answer_instead(engine, b"%7\r\n$6\r\nser", true),
         Fault::Flushed => &["FLUSHALL"],
         Fault::Killed => {
             engine.kill();
             &[]
         }
+        Fault::Loading => answer_instead(engine, LOADING, false),
         Fault::NoFunctions => &["FUNCTION FLUSH"],
         Fault::NoRights => &["ACL SETUSER gateway -fcall"],
         Fault::OutOfMemory => &["CONFIG SET maxmemory 1"],
@@ -139,6 +141,27 @@ async fn befall(engine: &mut Engine, fault: Fault) {
     for command in commands {
         engine.command(&words(command)).await;
     }
+}
+
+/// Whoever connects gets these bytes, whatever they ask, and then nothing or the end.
+fn answer_instead(
+    engine: &mut Engine,
+    answer: &'static [u8],
+    ends: bool,
+) -> &'static [&'static str] {
+    engine.kill();
+    let listener = UnixListener::bind(engine.socket()).unwrap();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // It may have hung up.
+            let _ = stream.write_all(answer).await;
+            if !ends {
+                open.push(stream);
+            }
+        }
+    });
+    &[]
 }
 
 fn words(command: &str) -> Vec<&str> {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{two_replicas, until_connected, until_connected_is};
+use super::{join, two_replicas, until_connected, until_connected_is};
 use crate::harness::engine::Engine;
-use crate::world::{OTHER_PROJECT, PROJECT, World, operator_token};
+use crate::world::{OTHER_PROJECT, PROJECT, Plan, World, operator_token};
 
 async fn purge(world: &World, body: &Value) -> Value {
     let (token, body) = (operator_token(), body.to_string());
@@ -70,6 +70,68 @@ async fn a_replica_that_has_stopped_is_not_waited_for() {
     let purged = purge(&first, &json!({ "all": true })).await;
     let expected = json!({ "entries": 1, "replicas": 1, "confirmed": 1 });
     assert_eq!(purged, expected);
+}
+
+/// What the answer of a replica cost.
+async fn calls_of(world: &World, username: &str) -> String {
+    let reply = world.ask(username).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.header("x-upstream-calls").unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn what_a_rule_denies_the_operator_stays_at_every_replica_and_in_the_engine() {
+    let change = |plan: &mut Plan| {
+        let rules = plan.config["access"]["rules"].as_array_mut().unwrap();
+        let denied = format!(
+            "name = \"not app2\"\nsubjects = [\"operator\"]\nprojects = [\"{PROJECT}\"]\nusernames = \
+             [\"app2\"]\ndeny = true"
+        );
+        rules.push(denied.parse::<toml::Table>().unwrap().into());
+        let mut project = plan.atlas.world.project(PROJECT);
+        project.user("app2").certificates(1);
+    };
+    for body in [
+        json!({ "groupId": PROJECT }),
+        json!({ "all": true }),
+        json!({ "groupId": PROJECT, "soft": true }),
+        json!({ "all": true, "soft": true }),
+    ] {
+        let Some(engine) = Engine::start().await else {
+            return;
+        };
+        let [first, second] = two_replicas(&engine, change).await;
+        for username in ["app1", "app2"] {
+            first.ask(username).await;
+            second.ask(username).await;
+        }
+        let expected = json!({ "entries": 1, "replicas": 2, "confirmed": 2 });
+        assert_eq!(purge(&first, &body).await, expected, "{body}");
+        assert_eq!(calls_of(&second, "app2").await, "0", "{body}");
+        // What has nothing in memory goes by the engine's, also if it began after the purge.
+        let third = first.beside(|plan: &mut Plan| {
+            join(&engine, plan, "gateway-3");
+            change(plan);
+        });
+        let third = third.await;
+        until_connected(&third).await;
+        assert_eq!(calls_of(&third, "app2").await, "0", "{body}");
+        assert_eq!(calls_of(&third, "app1").await, "1", "{body}");
+        assert_eq!(calls_of(&second, "app1").await, "0", "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_begins_after_a_purge_of_everything_adopts_nothing_older() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = two_replicas(&engine, |_| {}).await;
+    assert_eq!(calls_of(&first, "app1").await, "1");
+    purge(&second, &json!({ "all": true })).await;
+    let third = first.beside(|plan| join(&engine, plan, "gateway-3")).await;
+    until_connected(&third).await;
+    assert_eq!(calls_of(&third, "app1").await, "1");
 }
 
 /// Whether the engine has forgotten everything, or others have told more since than a replica had heard before.

@@ -6,9 +6,9 @@ use atlas_simulator::{Answer, Asked, Fault};
 use futures_util::future::join_all;
 use http::StatusCode;
 
-use super::two_replicas;
+use super::{two_replicas, until_connected_is};
 use crate::harness::engine::Engine;
-use crate::world::{PROJECT, World, set};
+use crate::world::{PROJECT, World, operator_token, set};
 
 /// Two replicas whose share is a hundred calls at once and 250 each minute.
 async fn replicas_with_a_small_share(engine: &Engine) -> [World; 2] {
@@ -66,6 +66,33 @@ async fn replicas_spend_one_share_together_and_each_its_part_of_it_alone() {
     first.advance(Duration::from_secs(24));
     assert_eq!(answered(&first, 300).await, 50);
     assert_eq!(answered(&second, 400).await, 50);
+}
+
+#[tokio::test]
+async fn what_other_replicas_spend_is_not_blamed_on_others() {
+    let Some(mut engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = replicas_with_a_small_share(&engine).await;
+    let others = "upstream_others_calls_total{credential=\"platform\"}";
+    for number in 0..20 {
+        let world = if number % 5 == 0 { &first } else { &second };
+        assert_eq!(world.ask(&format!("user{number}")).await.status, 200);
+    }
+    assert_eq!(first.metric(others).await, 0);
+    let budgets = first.admin("GET", "/budgets", &operator_token(), "").await;
+    let budgets = budgets.json();
+    let project = &budgets["results"][0];
+    assert_eq!(project["perMinute"]["others"], 0, "{project}");
+    // Alone it cannot know who it was.
+    engine.kill();
+    for world in [&first, &second] {
+        until_connected_is(world, 0).await;
+    }
+    for (number, world) in [(20, &first), (21, &second), (22, &second), (23, &first)] {
+        assert_eq!(world.ask(&format!("user{number}")).await.status, 200);
+    }
+    assert_eq!(first.metric(others).await, 2);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use atlas_cert_gateway::config::Config;
 
 use crate::packages::monitoring;
+use crate::program::{command, output};
 
 const STATEFUL_SET: &str = include_str!("../../../config/deploy/kubernetes/statefulset.yaml");
 const SERVICES: &str = include_str!("../../../config/deploy/kubernetes/services.yaml");
@@ -16,6 +17,17 @@ const RULES: &str = include_str!(
 const COMPONENT: &str = include_str!(
     "../../../config/deploy/kubernetes/components/prometheus-operator/kustomization.yaml"
 );
+const FLEET: &str = include_str!("../../../config/deploy/kubernetes/components/valkey/fleet.yaml");
+const VALKEY: &str =
+    include_str!("../../../config/deploy/kubernetes/components/valkey/valkey.yaml");
+const VALKEY_COMPONENT: &str =
+    include_str!("../../../config/deploy/kubernetes/components/valkey/kustomization.yaml");
+const VALKEY_CONF: &str =
+    include_str!("../../../config/deploy/kubernetes/components/valkey/valkey.conf");
+const VALKEY_POLICY: &str =
+    include_str!("../../../config/deploy/kubernetes/components/valkey/network-policy.yaml");
+const VALKEY_RIGHTS: &str =
+    include_str!("../../../config/deploy/kubernetes/components/valkey/rights");
 const DASHBOARD: &str = include_str!("../../../config/monitoring/dashboard.json");
 
 /// The label by which everything finds the pods.
@@ -167,6 +179,58 @@ fn the_pod_monitor_scrapes_the_pods_under_the_job_of_the_alerts() {
     assert!(!DASHBOARD.contains("job=\\\"atlas"));
     for file in ["pod-monitor.yaml", "prometheus-rule.yaml"] {
         assert!(COMPONENT.contains(&format!("- {file}\n")), "{file}");
+    }
+}
+
+#[test]
+fn the_valkey_component_makes_the_replicas_a_fleet() {
+    let lines: Vec<_> = FLEET.lines().map(str::trim).collect();
+    let pairs = lines.windows(2).filter_map(|pair| {
+        let [name, value] = pair else { return None };
+        let name = name.strip_prefix("- name: ATLAS")?;
+        let value = value.strip_prefix("value: ")?.trim_matches(['\'', '"']);
+        Some((format!("ATLAS{name}"), value.to_owned()))
+    });
+    let text = include_str!("../../../config/deploy/kubernetes/gateway.toml");
+    let config = Config::parse(text, pairs).unwrap();
+    let warnings: Vec<_> = config.warnings().into_iter().map(|it| it.place).collect();
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(config.atlas.limits.share_percent, 50);
+    let fleet = config.fleet.unwrap();
+    assert!(STATEFUL_SET.contains("replicas: 2\n") && fleet.replicas == 3);
+    // The gateway's secrets are the engine's.
+    for secret in ["atlas-cert-gateway-fleet", "valkey-tls"] {
+        let named = format!("secretName: {secret}\n");
+        assert!(
+            FLEET.contains(&named) && VALKEY.contains(&named),
+            "{secret}"
+        );
+        assert!(VALKEY_COMPONENT.contains(&format!("create secret generic {secret} ")));
+    }
+    let mounts = ["/run/secrets/fleet", "/run/secrets/valkey"].map(std::path::Path::new);
+    let [fleet_secret, tls] = mounts;
+    let files = [fleet.password_file.unwrap(), fleet.key_files[0].clone()];
+    assert!(files.iter().all(|file| file.parent() == Some(fleet_secret)));
+    assert_eq!(fleet.ca_certificate.unwrap().parent(), Some(tls));
+    for mount in mounts {
+        let mounted = format!("mountPath: {}\n", mount.display());
+        assert!(FLEET.contains(&mounted) && VALKEY.contains(&mounted));
+    }
+    // One port, from the address to the policies.
+    assert_eq!(VALKEY_CONF.matches("tls-port 6379\n").count(), 1);
+    assert_eq!(VALKEY_POLICY.matches("port: 6379\n").count(), 2);
+    assert!(VALKEY.contains("containerPort: 6379\n") && VALKEY.contains("port: 6379\n"));
+    assert!(FLEET.contains("rediss://valkey.atlas-cert-gateway.svc:6379\n"));
+    let printed = output(command().args(["fleet", "functions"]));
+    let acl = String::from_utf8(printed.stdout).unwrap();
+    assert!(acl.contains(VALKEY_RIGHTS.trim_end()), "{acl}");
+    for file in [
+        "valkey.yaml",
+        "network-policy.yaml",
+        "valkey.conf",
+        "rights",
+    ] {
+        assert!(VALKEY_COMPONENT.contains(&format!("- {file}\n")), "{file}");
     }
 }
 
