@@ -13,6 +13,7 @@ mod bucket;
 mod check;
 mod config;
 mod connection;
+mod event;
 mod events;
 mod functions;
 mod lease;
@@ -46,7 +47,7 @@ pub(crate) use bucket::{
 pub(crate) use check::FleetCheck;
 pub use config::{Config, EngineUrl};
 pub(crate) use connection::ConnectError;
-pub(crate) use events::{FleetEvent, Operator, What};
+pub(crate) use event::{FleetEvent, Operator, What};
 pub(crate) use functions::{LIBRARY, RIGHTS};
 pub(crate) use lists::{Lease, ListAnswer, SharedEntry, Wanted};
 pub(crate) use members::Confirmed;

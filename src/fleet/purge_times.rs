@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::events::{FleetEvent, Operator, What};
+use super::event::{FleetEvent, Operator, What};
 use crate::atlas::CertQuery;
 
 /// Whether a rule denies a list to an operator.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::events::{FleetEvent, Operator, What};
+use super::event::{FleetEvent, Operator, What};
 use super::reply::number;
 use super::{Alone, Fleet};
 use crate::atlas::{CertQuery, ProjectId};

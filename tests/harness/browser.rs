@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
@@ -34,26 +34,9 @@ impl Browser {
     pub(crate) async fn start() -> Option<Self> {
         let program = CHROMEDRIVER.wanted()?;
         let profile = Files::new();
-        let mut command = Command::new(program);
-        command.arg("--port=0").stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        // Whatever it leaves goes with the profile.
-        command
-            .env("HOME", profile.path())
-            .env("TMPDIR", profile.path());
-        // The browser is in it, too.
-        command.process_group(0);
-        let mut driver = command.spawn().unwrap();
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = lines
-            .find_map(|line| {
-                let line = line.unwrap();
-                let (_, port) = line.split_once("started successfully on port ")?;
-                port.trim_end_matches('.').parse().ok()
-            })
-            .unwrap();
-        // What else it says is read by nobody, and it must not wait for that.
-        std::thread::spawn(move || lines.count());
+        // It takes a port for IPv4, and ends where another program has the same one for IPv6.
+        let begun = (0..ATTEMPTS).find_map(|_| Self::begin(&program, &profile));
+        let (driver, port) = begun.expect("ChromeDriver can be started");
         let mut browser = Self {
             driver,
             address: SocketAddr::from(([127, 0, 0, 1], port)),
@@ -66,6 +49,33 @@ impl Browser {
         let session = begun["sessionId"].as_str().unwrap();
         session.clone_into(&mut browser.session);
         Some(browser)
+    }
+
+    /// Starts the driver; on which port, if it did not end at once.
+    fn begin(program: &Path, profile: &Files) -> Option<(Child, u16)> {
+        let mut command = Command::new(program);
+        command.arg("--port=0").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        // Whatever it leaves goes with the profile.
+        command
+            .env("HOME", profile.path())
+            .env("TMPDIR", profile.path());
+        // The browser is in it, too.
+        command.process_group(0);
+        let mut driver = command.spawn().unwrap();
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines.find_map(|line| {
+            let line = line.unwrap();
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse().ok()
+        });
+        let Some(port) = port else {
+            driver.wait().unwrap();
+            return None;
+        };
+        // What else it says is read by nobody, and it must not wait for that.
+        std::thread::spawn(move || lines.count());
+        Some((driver, port))
     }
 
     fn capabilities(&self) -> Value {
@@ -227,3 +237,5 @@ const JUDGE: &str = "
         }),
         (problem) => done(String(problem)),
     );";
+
+const ATTEMPTS: usize = 10;
