@@ -336,10 +336,11 @@ fn spawn_background(
             .run_until_cancelled(stocktaker.make_inventories())
             .await;
     });
-    let (keeper, until) = (Arc::clone(gateway), stop.clone());
+    let (restarted, until) = (Arc::clone(gateway), stop.clone());
     let interval = config.cache.snapshot_interval;
     background.spawn(async move {
-        let keeping = async { tokio::join!(keeper.warm(warmed), keeper.keep_snapshot(interval)) };
+        let keeping =
+            async { tokio::join!(restarted.warm(warmed), restarted.keep_snapshot(interval)) };
         until.run_until_cancelled(keeping).await;
     });
     let (saver, until, memory) = (Arc::clone(gateway), stop.clone(), config.memory.clone());

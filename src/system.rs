@@ -8,6 +8,7 @@ mod hex;
 mod ids;
 mod printable;
 pub(crate) mod private_files;
+mod random;
 mod roots;
 mod secret;
 mod shared_moment;
@@ -24,6 +25,7 @@ pub(crate) use files::{
 pub(crate) use hex::hex;
 pub use ids::Ids;
 pub(crate) use printable::printable;
+pub(crate) use random::random_bytes;
 pub use roots::NoTls;
 pub(crate) use roots::Trust;
 pub use secret::{Secret, SecretFileError};

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use super::ExitStatus;
 use super::client::ClientArguments;
 use super::lookup::failed;
-use super::table::{Holds, Table, TableColumn, printable, terminal};
+use super::table::{Holds, Table, TableColumn, terminal};
 use crate::http_client::HttpReply;
+use crate::system::printable;
 
 /// What `expirations` is told.
 #[derive(Debug, Args)]

@@ -8,11 +8,11 @@ use serde::Deserialize;
 
 use super::audit::{OutputFormat, Spreadsheet};
 use super::client::ClientArguments;
-use super::table::{Holds, Table, TableColumn, printable, terminal};
+use super::table::{Holds, Table, TableColumn, terminal};
 use super::{ExitStatus, complain};
 use crate::atlas::Timestamp;
 use crate::http_client::HttpReply;
-use crate::system::Clock;
+use crate::system::{Clock, printable};
 
 /// What `lookup` is told.
 #[derive(Debug, Args)]

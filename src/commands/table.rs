@@ -6,8 +6,6 @@ use std::io::{IsTerminal, Write};
 use rustix::termios::tcgetwinsize;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-pub(in crate::commands) use crate::system::printable;
-
 pub(in crate::commands) struct TableColumn {
     pub(in crate::commands) name: &'static str,
     pub(in crate::commands) holds: Holds,

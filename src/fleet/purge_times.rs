@@ -1,5 +1,5 @@
 //! Purges of which nothing is in the engine but the event: of everything, and those by operators to whom a rule denies
-//! some of what they purge. Whoever looks at a list brings the time of the last one that concerns it.
+//! some of what they purge. A replica that looks at a list brings the time of the last one that concerns it.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 

@@ -47,7 +47,8 @@ impl Fleet {
             },
             project: project.map(|project| project.as_str().to_owned()),
             username,
-            operator,
+            // A rule that denies a list denies its purge.
+            operator: operator.filter(|_| !matches!(what, PurgeTarget::List(_))),
         };
         let names = &self.0.names;
         let (stream, count) = (names.of_fleet("ev"), names.of_fleet("n"));

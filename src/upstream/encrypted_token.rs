@@ -4,7 +4,7 @@
 //! a restart costs no token (G25). Who can read the state directory alone cannot use it: the key is made of
 //! the client secret, and a rotated secret decrypts nothing.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::{fmt, fs, io};
 
@@ -13,7 +13,7 @@ use aws_lc_rs::hkdf;
 use tracing::warn;
 
 use crate::atlas::Timestamp;
-use crate::system::{Secret, private_files};
+use crate::system::{Secret, private_files, random_bytes};
 
 pub(super) fn write(
     path: &Path,
@@ -49,7 +49,7 @@ pub(super) fn seal(
 ) -> io::Result<Vec<u8>> {
     let key = key(account, secret);
     let mut text = format!("{} {}", expires.seconds(), token.expose()).into_bytes();
-    let nonce = random_nonce()?;
+    let nonce = random_bytes::<NONCE_LEN>()?;
     let aad = Aad::from(account.as_bytes());
     let encrypted =
         key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text);
@@ -85,14 +85,6 @@ fn unfit<T>(path: &Path, why: &dyn fmt::Display) -> Option<T> {
 pub(super) fn remove(path: &Path) {
     // What cannot be removed is refused by Atlas when it is used.
     let _ = fs::remove_file(path);
-}
-
-/// From the kernel: the library's own randomness is gathered for 40 ms and more when a process first
-/// asks for it, and the first caller would wait for that.
-fn random_nonce() -> io::Result<[u8; NONCE_LEN]> {
-    let mut nonce = [0; NONCE_LEN];
-    fs::File::open("/dev/urandom")?.read_exact(&mut nonce)?;
-    Ok(nonce)
 }
 
 fn key(account: &str, secret: &Secret) -> LessSafeKey {

@@ -53,8 +53,8 @@ impl<'l> Members<'l> {
         Timestamp::parse(self.time)
     }
 
-    /// Whether its row has the line too, so that it is found without the batch: of answered lookups and of fetches
-    /// there are too many.
+    /// Whether its row has the line too, so that it is found without the batch: of lookups and
+    /// fetches that were answered there are too many.
     pub(super) fn has_own_line(&self) -> bool {
         let is_many = matches!(self.kind, "lookup" | "fetch");
         !is_many || self.outcome.is_some_and(|it| it != "answered")

@@ -91,11 +91,12 @@ impl<'a> CentralSearch<'a> {
     ) -> Result<Self, DatabaseError> {
         let mut conditions = Conditions::of(&query.filter);
         conditions.only_shipped(shipped);
-        let mut is_unsure = false;
+        let (mut is_unsure, mut without_line) = (false, 0);
         let filter = match query.filter.certificate {
             None => LineFilter::new(&query.filter),
             Some(certificate) => {
-                let shown = shown(connection, &query.filter, certificate).await?;
+                let shown;
+                (shown, without_line) = self::shown(connection, &query.filter, certificate).await?;
                 is_unsure = shown.is_unsure();
                 conditions.one_of(shown.fill_ids());
                 shown.line_filter(&query.filter)
@@ -110,7 +111,7 @@ impl<'a> CentralSearch<'a> {
             last: query.behind,
             size: Some(FIRST_PAGE),
             is_unsure,
-            without_line: 0,
+            without_line,
         })
     }
 
@@ -193,15 +194,15 @@ impl<'a> CentralSearch<'a> {
     }
 }
 
-/// The fetches that say something of a certificate, of all chains.
+/// The fetches that say something of a certificate, of all chains, and how many fetches have no line.
 async fn shown(
     connection: &Connection,
     filter: &Filter,
     certificate: i64,
-) -> Result<ShownFetches, DatabaseError> {
+) -> Result<(ShownFetches, u64), DatabaseError> {
     let fetches = ShownFetches::wanted(filter);
     let mut shown = ShownFetches::of(certificate);
-    let (mut last_chain, mut last_seq) = (0, 0);
+    let (mut last_chain, mut last_seq, mut without_line) = (0, 0, 0);
     loop {
         let mut conditions = Conditions::of(&fetches);
         let (chain, seq) = (conditions.place(last_chain), conditions.place(last_seq));
@@ -221,15 +222,14 @@ async fn shown(
                 shown.begin_chain();
             }
             (last_chain, last_seq) = (place.chain, number(place.seq));
-            if let Some(line) = lines.get(place) {
-                shown.add(&Found {
-                    line,
-                    seq: place.seq,
-                });
+            let seq = place.seq;
+            match lines.get(place) {
+                Some(line) => shown.add(&Found { line, seq }),
+                None => without_line += 1,
             }
         }
         if rows.len() < PAGE {
-            return Ok(shown);
+            return Ok((shown, without_line));
         }
     }
 }

@@ -105,7 +105,7 @@ pub enum BadFilter {
 
 impl Filter {
     /// Whether only fetches with which something changed are wanted.
-    pub(in crate::audit) fn wants_changes(&self) -> bool {
+    pub(crate) fn wants_changes(&self) -> bool {
         self.changed == Some(true)
     }
 

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::audit::search::Found;
 
 use super::spreadsheet::Spreadsheet;
-use crate::commands::table::{Holds, Table, TableColumn, printable, terminal};
+use crate::commands::table::{Holds, Table, TableColumn, terminal};
+use crate::system::printable;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::commands) enum OutputFormat {

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 
 use csv::{Terminator, WriterBuilder};
 
-use crate::commands::table::printable;
+use crate::system::printable;
 
 pub(in crate::commands) struct Spreadsheet {
     /// A terminal must not obey what is in a name; a spreadsheet gets it as it is.

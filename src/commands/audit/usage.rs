@@ -16,14 +16,14 @@ use crate::audit::search::{Filter, Order};
 use crate::audit::usage::{GroupBy, UsageCounts, UsageRow};
 use crate::audit::{search, usage};
 use crate::commands::ExitStatus;
-use crate::system::Clock;
+use crate::system::{Clock, printable};
 
 use super::central::{DatabaseArguments, Ended, block_on, failed, tell_chains};
 use super::name_incomplete;
 use super::progress::Bar;
 use super::records::OutputFormat;
 use super::spreadsheet::Spreadsheet;
-use crate::commands::table::{Holds, Table, TableColumn, printable, terminal};
+use crate::commands::table::{Holds, Table, TableColumn, terminal};
 
 /// `audit usage`.
 #[derive(Debug, Args)]

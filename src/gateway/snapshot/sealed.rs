@@ -4,10 +4,11 @@
 //! whether it is the last one. A changed byte, two frames exchanged, one left out or from another file, and an end
 //! that is not the end all fail to open.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce};
+
+use crate::system::random_bytes;
 
 /// Seals what is written to it, frame by frame; [`SealedWriter::finish`] writes the last one.
 pub(super) struct SealedWriter<W> {
@@ -35,9 +36,7 @@ impl<W: Write> SealedWriter<W> {
         mut file: W,
         key: impl FnOnce(&SealingSalt) -> LessSafeKey,
     ) -> io::Result<Self> {
-        let mut salt = SealingSalt::default();
-        // From the kernel: the library's own randomness is gathered for 40 ms when a process first asks for it.
-        File::open("/dev/urandom")?.read_exact(&mut salt)?;
+        let salt: SealingSalt = random_bytes()?;
         file.write_all(MAGIC)?;
         file.write_all(&salt)?;
         Ok(Self {

@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use http::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
 use super::Admin;
@@ -93,31 +94,48 @@ impl Admin {
         request: LookupsQuery,
         operation: &Operation<'_>,
     ) -> Result<LookupsPage, AdminRefusal> {
-        let search = Arc::clone(&self.searches).try_acquire_owned();
-        let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
         if request.is_of_fleet {
+            let search = self.begin_search()?;
             let page = Box::pin(self.search_fleet(&request, operation)).await;
             drop(search);
             return page;
         }
+        let read = self.read_trail(operation, move |directory, hidden, is_over| {
+            request.page(directory, hidden, is_over)
+        });
+        read.await
+    }
+
+    /// Reads this replica's trail, of which `read` leaves out what is hidden from the operator, until it is over.
+    pub(super) async fn read_trail<T: Send + 'static>(
+        &self,
+        operation: &Operation<'_>,
+        read: impl FnOnce(&Path, &Hidden, &dyn Fn() -> bool) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, AdminRefusal> {
+        let search = self.begin_search()?;
         let directory = self.gateway.audit.directory().to_owned();
         let hidden = self.gateway.policy.load().hidden(&operation.caller);
         let request_id = operation.request.request_id;
         let gone = operation.request.gone.clone();
         let draining = self.readiness.draining();
         let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
-        let page = in_background(move || {
-            let page = request.page(&directory, &hidden, &is_over);
+        let result = in_background(move || {
+            let result = read(&directory, &hidden, &is_over);
             // Not earlier: an operator who hangs up and asks again must not have two searches.
             drop(search);
-            page.map(|page| (!is_over()).then_some(page))
+            result.map(|value| (!is_over()).then_some(value))
         });
-        let page = page.await.ok_or(AdminRefusal::Unexpected)?;
-        let page = page.map_err(|problem| {
+        let result = result.await.ok_or(AdminRefusal::Unexpected)?;
+        let result = result.map_err(|problem| {
             error!(%request_id, "a search did not come to its end: {problem}");
             AdminRefusal::Unreadable
         })?;
-        page.ok_or(AdminRefusal::Stopping)
+        result.ok_or(AdminRefusal::Stopping)
+    }
+
+    fn begin_search(&self) -> Result<OwnedSemaphorePermit, AdminRefusal> {
+        let search = Arc::clone(&self.searches).try_acquire_owned();
+        search.map_err(|_| AdminRefusal::TooManySearches)
     }
 }
 
@@ -166,7 +184,7 @@ impl LookupsQuery {
                 name => filter.set(name, &value, now)?,
             }
         }
-        let usual_kind = if filter.changed == Some(true) {
+        let usual_kind = if filter.wants_changes() {
             "fetch"
         } else {
             "lookup"

@@ -23,7 +23,7 @@ use crate::server::body::payload::ResponseBody;
 use crate::server::response::AdminRefusal;
 use crate::upstream::ProjectBudget;
 
-use self::names::Names;
+use self::names::OperatorNames;
 use self::pictures::{CallsPicture, ShownBudget, Week, bars};
 
 #[derive(Template)]
@@ -47,7 +47,7 @@ struct Page {
     weeks_text: String,
     /// What became of signing in.
     notice: Option<&'static str>,
-    names: Option<Names>,
+    names: Option<OperatorNames>,
 }
 
 impl Admin {
@@ -74,7 +74,7 @@ impl Admin {
         Ok(html(&page))
     }
 
-    async fn draw(&self, names: Option<(&Operation<'_>, Names)>) -> Page {
+    async fn draw(&self, names: Option<(&Operation<'_>, OperatorNames)>) -> Page {
         let (operator, names) = names.unzip();
         let gateway = &self.gateway;
         let now = gateway.clock.now().wall;

@@ -4,14 +4,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use http::Response;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tracing::error;
 
 use super::Admin;
 use super::lookups::is_hidden;
@@ -23,7 +21,6 @@ use crate::policy::Reach;
 use crate::server::body::payload::ResponseBody;
 use crate::server::query::parameters;
 use crate::server::response::AdminRefusal;
-use crate::system::in_background;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,38 +79,26 @@ impl Admin {
         by: GroupBy,
         since: Timestamp,
     ) -> Result<Vec<UsageRow>, AdminRefusal> {
-        let search = Arc::clone(&self.searches).try_acquire_owned();
-        let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
         let filter = Filter {
             since: Some(since),
             ..Filter::default()
         };
-        let directory = self.gateway.audit.directory().to_owned();
-        let hidden = self.gateway.policy.load().hidden(&operation.caller);
-        let gone = operation.request.gone.clone();
-        let rows = in_background(move || {
+        let read = self.read_trail(operation, move |directory, hidden, is_over| {
             let mut usage = Usage::new(by);
             let everything = Search {
-                directories: &[directory],
+                directories: &[directory.to_owned()],
                 filter: &filter,
                 order: Order::NewestFirst,
             };
-            let is_over = || gone.is_cancelled();
-            let searched = search::search_until(&everything, &is_over, |found| {
-                if !is_hidden(found.line, &hidden) {
+            search::search_until(&everything, is_over, |found| {
+                if !is_hidden(found.line, hidden) {
                     usage.add(found.line);
                 }
                 ControlFlow::Continue(())
-            });
-            drop(search);
-            searched.map(|_| usage.rows())
+            })?;
+            Ok(usage.rows())
         });
-        let rows = rows.await.ok_or(AdminRefusal::Unexpected)?;
-        rows.map_err(|problem| {
-            let request_id = operation.request.request_id;
-            error!(%request_id, "usage could not be added up: {problem}");
-            AdminRefusal::Unreadable
-        })
+        read.await
     }
 }
 

@@ -16,14 +16,15 @@ use super::lookups::{CacheUse, of};
 /// Handles to the counters of rules. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RuleMetrics {
-    lookups: Family<LookupLabels, Counter>,
+    lookups: Family<RuleLookupLabels, Counter>,
     calls: Family<RuleLabels, Counter>,
     saved: Family<RuleLabels, Counter>,
     /// Replaced when a rule is added; lookups only read it.
     known: Arc<ArcSwap<KnownRules>>,
 }
 
-type KnownRules = HashMap<Arc<str>, RuleCounters>;
+/// Looked into by each hit, so the hash is a fast one.
+type KnownRules = HashMap<Arc<str>, RuleCounters, ahash::RandomState>;
 
 #[derive(Clone, Debug)]
 struct RuleCounters {
@@ -38,7 +39,7 @@ struct RuleLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LookupLabels {
+struct RuleLookupLabels {
     rule: Arc<str>,
     cache: CacheUse,
 }
@@ -63,12 +64,12 @@ impl RuleMetrics {
             ),
             known: Arc::default(),
         };
-        // Where there is no room for another rule its lookups are counted here.
+        // Lookups by rules beyond the bound are counted here.
         metrics.know([&Arc::from(OTHERS)]);
         metrics
     }
 
-    /// Has these rules counted from zero, as far as there is room.
+    /// Has these rules counted from zero, up to the bound.
     pub(super) fn know<'r>(&self, rules: impl IntoIterator<Item = &'r Arc<str>>) {
         let known = self.known.load();
         let mut new = rules.into_iter().filter(|rule| !known.contains_key(*rule));
@@ -104,7 +105,7 @@ impl RuleMetrics {
             lookups: CacheUse::ALL.map(|cache| {
                 let rule = Arc::clone(rule);
                 self.lookups
-                    .get_or_create_owned(&LookupLabels { rule, cache })
+                    .get_or_create_owned(&RuleLookupLabels { rule, cache })
             }),
             calls: self.calls.get_or_create_owned(&labels),
             saved: self.saved.get_or_create_owned(&labels),

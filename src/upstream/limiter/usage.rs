@@ -14,7 +14,7 @@ use super::sliding_window::SlidingWindow;
 #[derive(Clone, Debug, Default)]
 pub(super) struct BucketUsage {
     last: Option<LastReading>,
-    /// Other replicas of our fleet call, too: what they take is not told from what others take, and nobody is blamed.
+    /// Other replicas of our fleet call, too: what they take is not told from what others take, and counts as no one else's.
     is_shared: bool,
     /// The least that remained in each of the last five minutes, and when.
     lows: SlidingWindow<Option<Low>, 60, 5>,

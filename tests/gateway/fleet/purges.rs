@@ -79,18 +79,20 @@ async fn calls_of(world: &World, username: &str) -> String {
     reply.header("x-upstream-calls").unwrap().to_owned()
 }
 
+/// Denies the operator one list of the project.
+fn deny_operator_app2(plan: &mut Plan) {
+    let rules = plan.config["access"]["rules"].as_array_mut().unwrap();
+    let denied = format!(
+        "name = \"not app2\"\nsubjects = [\"operator\"]\nprojects = [\"{PROJECT}\"]\nusernames = \
+         [\"app2\"]\ndeny = true"
+    );
+    rules.push(denied.parse::<toml::Table>().unwrap().into());
+    let mut project = plan.atlas.world.project(PROJECT);
+    project.user("app2").certificates(1);
+}
+
 #[tokio::test]
 async fn what_a_rule_denies_the_operator_stays_at_every_replica_and_in_the_engine() {
-    let change = |plan: &mut Plan| {
-        let rules = plan.config["access"]["rules"].as_array_mut().unwrap();
-        let denied = format!(
-            "name = \"not app2\"\nsubjects = [\"operator\"]\nprojects = [\"{PROJECT}\"]\nusernames = \
-             [\"app2\"]\ndeny = true"
-        );
-        rules.push(denied.parse::<toml::Table>().unwrap().into());
-        let mut project = plan.atlas.world.project(PROJECT);
-        project.user("app2").certificates(1);
-    };
     for body in [
         json!({ "groupId": PROJECT }),
         json!({ "all": true }),
@@ -100,7 +102,7 @@ async fn what_a_rule_denies_the_operator_stays_at_every_replica_and_in_the_engin
         let Some(engine) = Engine::start().await else {
             return;
         };
-        let [first, second] = two_replicas(&engine, change).await;
+        let [first, second] = two_replicas(&engine, deny_operator_app2).await;
         for username in ["app1", "app2"] {
             first.ask(username).await;
             second.ask(username).await;
@@ -111,7 +113,7 @@ async fn what_a_rule_denies_the_operator_stays_at_every_replica_and_in_the_engin
         // What has nothing in memory goes by the engine's, also if it began after the purge.
         let third = first.beside(|plan: &mut Plan| {
             join(&engine, plan, "gateway-3");
-            change(plan);
+            deny_operator_app2(plan);
         });
         let third = third.await;
         until_connected(&third).await;
@@ -132,6 +134,29 @@ async fn a_replica_that_begins_after_a_purge_of_everything_adopts_nothing_older(
     let third = first.beside(|plan| join(&engine, plan, "gateway-3")).await;
     until_connected(&third).await;
     assert_eq!(calls_of(&third, "app1").await, "1");
+}
+
+/// Also where a rule denies the operator another one.
+#[tokio::test]
+async fn a_purge_of_one_list_concerns_no_other_of_the_project() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let change = |plan: &mut Plan| {
+        deny_operator_app2(plan);
+        plan.atlas
+            .world
+            .project(PROJECT)
+            .user("app3")
+            .certificates(1);
+    };
+    let [first, second] = two_replicas(&engine, change).await;
+    for username in ["app1", "app3"] {
+        first.ask(username).await;
+    }
+    purge(&first, &json!({ "groupId": PROJECT, "username": "app1" })).await;
+    assert_eq!(calls_of(&second, "app3").await, "0");
+    assert_eq!(calls_of(&second, "app1").await, "1");
 }
 
 /// Whether the engine has forgotten everything, or others have told more since than a replica had heard before.

@@ -1,8 +1,6 @@
 //! The sessions that there are, in memory and few.
 
-use std::fs::File;
 use std::io;
-use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,17 +8,17 @@ use aws_lc_rs::digest::{SHA256, digest};
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::identity::Caller;
-use crate::system::{Moment, Secret, hex};
+use crate::system::{Moment, Secret, hex, random_bytes};
 
 /// What a browser keeps of a session: 128 random bits.
 pub(super) struct SessionId(Secret);
 
 /// All sessions, the oldest first.
 #[derive(Default)]
-pub(in crate::server::admin) struct Sessions(Mutex<Vec<Session>>);
+pub(in crate::server::admin) struct Sessions(Mutex<Vec<PageSession>>);
 
-struct Session {
-    /// The hash of its id: whoever reads this memory has no cookie, and the time that a comparison takes tells none.
+struct PageSession {
+    /// The hash of its id: this memory holds no cookie, and the time that a comparison takes tells none.
     id_hash: Box<[u8]>,
     caller: Arc<Caller>,
     token: Secret,
@@ -29,9 +27,7 @@ struct Session {
 
 impl SessionId {
     pub(super) fn new() -> io::Result<Self> {
-        let mut bits = [0; 16];
-        // From the kernel: the library's own randomness is gathered for 40 ms when a process first asks for it.
-        File::open("/dev/urandom")?.read_exact(&mut bits)?;
+        let bits: [u8; 16] = random_bytes()?;
         Ok(Self(Secret::new(hex(&bits, bits.len()))))
     }
 
@@ -73,7 +69,7 @@ impl Sessions {
     pub(super) fn begin(&self, id: &SessionId, caller: Arc<Caller>, token: Secret, now: Moment) {
         let mut sessions = self.sessions();
         sessions.retain(|session| session.goes_on(now));
-        let is_of_caller = |session: &Session| {
+        let is_of_caller = |session: &PageSession| {
             session.caller.subject == caller.subject && session.caller.issuer == caller.issuer
         };
         if sessions.iter().filter(|it| is_of_caller(it)).count() >= MOST_OF_A_CALLER
@@ -84,7 +80,7 @@ impl Sessions {
         if sessions.len() >= MOST {
             sessions.remove(0);
         }
-        sessions.push(Session {
+        sessions.push(PageSession {
             id_hash: id.hash(),
             caller,
             token,
@@ -111,13 +107,13 @@ impl Sessions {
         Some(sessions.remove(place).caller)
     }
 
-    fn sessions(&self) -> MutexGuard<'_, Vec<Session>> {
+    fn sessions(&self) -> MutexGuard<'_, Vec<PageSession>> {
         // Nothing that holds it can panic half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Session {
+impl PageSession {
     fn goes_on(&self, now: Moment) -> bool {
         now.since(self.began) < LONGEST && now.wall < self.caller.expires_at
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tracing::error;
 
 use super::of_form;
 use crate::audit::AdminAction;
@@ -20,10 +19,10 @@ use crate::server::admin::lookups;
 use crate::server::admin::operation::{Done, Operation};
 use crate::server::query::parameters;
 use crate::server::response::AdminRefusal;
-use crate::system::{in_background, printable};
+use crate::system::printable;
 
 /// All of it.
-pub(super) struct Names {
+pub(super) struct OperatorNames {
     /// Whose page it is.
     pub(super) operator: String,
     /// Whether it was a cookie that opened it, so that there is something to sign out of.
@@ -80,7 +79,7 @@ impl Admin {
         &self,
         operation: &Operation<'_>,
         is_of_session: bool,
-    ) -> Result<Names, AdminRefusal> {
+    ) -> Result<OperatorNames, AdminRefusal> {
         let explained = self.explained(operation).await?;
         let caller = &operation.caller;
         let policy = self.gateway.policy.load_full();
@@ -92,7 +91,7 @@ impl Admin {
         } else {
             None
         };
-        Ok(Names {
+        Ok(OperatorNames {
             operator: printable(&caller.subject),
             is_of_session,
             callers,
@@ -142,14 +141,12 @@ impl Admin {
         let since = self.gateway.clock.now().wall.minus(SPENT_WITHIN);
         let mut rows = self.add_up(operation, GroupBy::Subject, since).await?;
         rows.sort_by_key(|row| std::cmp::Reverse((row.counts.spent, row.counts.lookups)));
-        // Whoever did not show who it is has spent nothing.
+        // A caller that is not known has spent nothing.
         let known = rows.into_iter().filter_map(Spender::of);
         Ok(known.take(MOST_ROWS).collect())
     }
 
     async fn last_denials(&self, operation: &Operation<'_>) -> Result<Vec<Denial>, AdminRefusal> {
-        let search = Arc::clone(&self.searches).try_acquire_owned();
-        let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
         let now = self.gateway.clock.now().wall;
         let filter = Filter {
             outcome: Some("denied".to_owned()),
@@ -157,19 +154,15 @@ impl Admin {
             since: Some(now.minus(DENIED_WITHIN)),
             ..Filter::default()
         };
-        let directory = self.gateway.audit.directory().to_owned();
-        let hidden = self.gateway.policy.load().hidden(&operation.caller);
-        let gone = operation.request.gone.clone();
-        let found = in_background(move || {
+        let read = self.read_trail(operation, move |directory, hidden, is_over| {
             let mut denials: Vec<Denial> = Vec::new();
             let newest = Search {
-                directories: &[directory],
+                directories: &[directory.to_owned()],
                 filter: &filter,
                 order: Order::NewestFirst,
             };
-            let is_over = || gone.is_cancelled();
-            let searched = search::search_until(&newest, &is_over, |found| {
-                if !lookups::is_hidden(found.line, &hidden) {
+            search::search_until(&newest, is_over, |found| {
+                if !lookups::is_hidden(found.line, hidden) {
                     let denial: Option<Denial> = serde_json::from_str(found.line).ok();
                     denials.extend(denial.map(Denial::printable));
                 }
@@ -177,16 +170,10 @@ impl Admin {
                     return ControlFlow::Break(());
                 }
                 ControlFlow::Continue(())
-            });
-            drop(search);
-            searched.map(|_| denials)
+            })?;
+            Ok(denials)
         });
-        let found = found.await.ok_or(AdminRefusal::Unexpected)?;
-        found.map_err(|problem| {
-            let request_id = operation.request.request_id;
-            error!(%request_id, "the last denials could not be read: {problem}");
-            AdminRefusal::Unreadable
-        })
+        read.await
     }
 }
 

@@ -115,7 +115,7 @@ async fn lookup(trail: &Trail, chance: &mut Chance) {
     entry.close(closing).await.unwrap();
 }
 
-fn fetch(trail: &Trail, chance: &mut Chance) {
+pub(super) fn fetch(trail: &Trail, chance: &mut Chance) {
     let failed = chance.is(5);
     let appeared: Vec<i64> = (0..chance.below(4)).map(|_| serial(chance)).collect();
     let vanished: Vec<i64> = (0..chance.below(3)).map(|_| serial(chance)).collect();

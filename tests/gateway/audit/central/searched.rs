@@ -5,7 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use crate::audit::central::chance::{
-    CLIENT, Chance, PEERS, PROJECT, RULES, SUBJECTS, USERNAMES, fill, replicas, serial,
+    CLIENT, Chance, PEERS, PROJECT, RULES, SUBJECTS, USERNAMES, fetch, fill, replicas, serial,
 };
 use crate::audit::central::shipped::{
     central_trail, lines_of_files, record_named, until, until_shipped,
@@ -87,6 +87,19 @@ async fn records_whose_batch_was_removed_are_said_and_the_others_found() {
         lines.lines().count() == 1 && lines.contains("\"subject\":\"two\""),
         "{lines}"
     );
+    let said = String::from_utf8(found.stderr).unwrap();
+    assert!(
+        said.contains("the lines of 1 records are missing"),
+        "{said}"
+    );
+    // Who was shown a certificate is told by the fetches, too.
+    fetch(&trail, &mut Chance(1));
+    // Behind it, so that it is written when this is.
+    record_named(&trail, "three").await;
+    until_shipped(&trail, &postgres).await;
+    let remove = "DELETE FROM audit.batch WHERE 4 BETWEEN first AND last";
+    postgres.execute(remove).await;
+    let found = search_database(&postgres, &["--certificate=7".to_owned()]);
     let said = String::from_utf8(found.stderr).unwrap();
     assert!(
         said.contains("the lines of 1 records are missing"),
